@@ -1,0 +1,262 @@
+//! What an engine remembers: verified tokens and thumbprints. Facts only, compared in full, bounded in entries and in bytes.
+
+use crate::cert::Identity;
+use crate::token::Facts;
+
+/// Entries of one set: a token can be in any of its set's places.
+const WAYS: usize = 8;
+/// Certificates that an engine remembers for hosts that hand over bytes with every request.
+const IDENTITIES: usize = 128;
+
+pub(crate) struct Memory {
+    pub(crate) tokens: TokenCache,
+    pub(crate) identities: IdentityMemo,
+}
+
+impl Memory {
+    pub(crate) fn new(entries: usize, bytes: usize) -> Memory {
+        Memory { tokens: TokenCache::new(entries, bytes), identities: IdentityMemo::default() }
+    }
+}
+
+/// A set-associative table of whole tokens. The place comes from the signature's last characters, which only the issuer chooses.
+pub(crate) struct TokenCache {
+    sets: Box<[Set]>,
+    bytes: usize,
+    max_bytes: usize,
+    /// Counts uses, to find the entry that was used longest ago.
+    clock: u64,
+    /// Where the next eviction for want of bytes begins.
+    hand: usize,
+}
+
+#[derive(Default)]
+struct Set {
+    tags: [u32; WAYS],
+    entries: [Option<Box<Entry>>; WAYS],
+}
+
+struct Entry {
+    token: Box<[u8]>,
+    facts: Facts,
+    used: u64,
+}
+
+impl Entry {
+    /// What it takes besides its set, as the allocator sees it.
+    fn bytes(token: &[u8]) -> usize {
+        token.len().saturating_add(size_of::<Entry>()).saturating_add(2 * MALLOC_OVERHEAD)
+    }
+}
+
+/// glibc's header of a block, rounded.
+const MALLOC_OVERHEAD: usize = 16;
+
+impl TokenCache {
+    fn new(entries: usize, max_bytes: usize) -> TokenCache {
+        let sets = match entries {
+            0 => 0,
+            n => n.div_ceil(WAYS).next_power_of_two(),
+        };
+        TokenCache {
+            sets: std::iter::repeat_with(Set::default).take(sets).collect(),
+            bytes: 0,
+            max_bytes,
+            clock: 0,
+            hand: 0,
+        }
+    }
+
+    /// The facts of a remembered token, equal to `token` in every byte.
+    pub(crate) fn get(&mut self, token: &[u8]) -> Option<Facts> {
+        let (set, tag) = self.place(token)?;
+        self.clock = self.clock.wrapping_add(1);
+        let clock = self.clock;
+        let Set { tags, entries } = self.sets.get_mut(set)?;
+        for (own, entry) in tags.iter().zip(entries) {
+            if *own == tag
+                && let Some(entry) = entry
+                && *entry.token == *token
+            {
+                entry.used = clock;
+                return Some(entry.facts);
+            }
+        }
+        None
+    }
+
+    /// Remembers a token whose every check passed, in place of one that is over at `now` or was used longest ago.
+    pub(crate) fn insert(&mut self, token: &[u8], facts: Facts, now: i64) {
+        let Some((set, tag)) = self.place(token) else {
+            return;
+        };
+        let bytes = Entry::bytes(token);
+        if bytes > self.max_bytes {
+            return;
+        }
+        while self.bytes.saturating_add(bytes) > self.max_bytes {
+            self.evict_one_set();
+        }
+        let Some(Set { tags, entries }) = self.sets.get_mut(set) else {
+            return;
+        };
+        let age = |entry: &Option<Box<Entry>>| match entry {
+            None => 0,
+            Some(entry) if now >= entry.facts.expires => 1,
+            Some(entry) => entry.used.saturating_add(2),
+        };
+        let victim = tags.iter_mut().zip(entries).min_by_key(|(_, entry)| age(entry));
+        if let Some((own, entry)) = victim {
+            let freed = entry.as_ref().map_or(0, |old| Entry::bytes(&old.token));
+            *own = tag;
+            *entry = Some(Box::new(Entry { token: token.into(), facts, used: self.clock }));
+            self.bytes = self.bytes.saturating_sub(freed).saturating_add(bytes);
+        }
+    }
+
+    fn evict_one_set(&mut self) {
+        if let Some(set) = self.sets.get_mut(self.hand) {
+            for entry in set.entries.iter_mut().filter_map(Option::take) {
+                self.bytes = self.bytes.saturating_sub(Entry::bytes(&entry.token));
+            }
+            self.hand = self.hand.saturating_add(1);
+        } else {
+            self.hand = 0;
+        }
+    }
+
+    /// Set and tag of a token; `None` where nothing is remembered.
+    fn place(&self, token: &[u8]) -> Option<(usize, u32)> {
+        let mask = self.sets.len().checked_sub(1)?;
+        let hash = mix(token);
+        Some(((hash >> 32) as usize & mask, hash as u32))
+    }
+}
+
+/// A hash of octets near the end, where signatures differ.
+fn mix(input: &[u8]) -> u64 {
+    let word = match input.last_chunk::<16>() {
+        Some(tail) => u128::from_le_bytes(*tail),
+        None => input.iter().fold(0, |acc: u128, c| (acc << 8) | u128::from(*c)),
+    };
+    let word = (word as u64) ^ ((word >> 64) as u64).rotate_left(29);
+    // Fibonacci hashing: the odd constant spreads what differs over the upper half.
+    let product = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ (product >> 32)
+}
+
+/// Certificates by their exact input bytes, one place each.
+#[derive(Default)]
+pub(crate) struct IdentityMemo(Vec<Option<(Box<[u8]>, Identity)>>);
+
+impl IdentityMemo {
+    fn place(input: &[u8]) -> usize {
+        // PEM ends with a line that all have; what differs lies before it.
+        let tail = input.len().saturating_sub(48);
+        (mix(input.get(..tail).unwrap_or_default()) >> 32) as usize % IDENTITIES
+    }
+
+    pub(crate) fn get(&self, input: &[u8]) -> Option<Identity> {
+        let (own, identity) = self.0.get(Self::place(input))?.as_ref()?;
+        (**own == *input).then_some(*identity)
+    }
+
+    pub(crate) fn insert(&mut self, input: &[u8], identity: Identity) {
+        if self.0.is_empty() {
+            self.0.resize_with(IDENTITIES, || None);
+        }
+        if let Some(place) = self.0.get_mut(Self::place(input)) {
+            *place = Some((input.into(), identity));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binding::Confirmation;
+
+    fn facts(expires: i64) -> Facts {
+        Facts { expires, not_before: None, issued: None, confirmation: Confirmation::Unbound }
+    }
+
+    fn token(i: usize) -> Vec<u8> {
+        format!("{}{:016x}", "t".repeat(100), (i as u64).wrapping_mul(0x2545_f491_4f6c_dd1d)).into_bytes()
+    }
+
+    #[test]
+    fn a_token_is_found_only_by_all_its_bytes() {
+        let mut cache = TokenCache::new(16, 1 << 20);
+        let known = token(1);
+        cache.insert(&known, facts(100), 0);
+        assert_eq!(cache.get(&known), Some(facts(100)));
+        for i in 0..known.len() {
+            let mut other = known.clone();
+            other[i] ^= 1;
+            assert_eq!(cache.get(&other), None, "byte {i}");
+        }
+        assert_eq!(cache.get(&known[1..]), None);
+        assert_eq!(cache.get(&[&known[..], b"="].concat()), None);
+        assert_eq!(cache.get(b""), None);
+    }
+
+    #[test]
+    fn entries_are_bounded_and_zero_remembers_nothing() {
+        let mut cache = TokenCache::new(64, 1 << 20);
+        for i in 0..1000 {
+            cache.insert(&token(i), facts(100), 0);
+        }
+        let held = cache.sets.iter().flat_map(|s| &s.entries).flatten().count();
+        assert!(held <= 64 && held > 48, "{held}");
+        assert_eq!(cache.bytes, held * Entry::bytes(&token(0)));
+        let mut none = TokenCache::new(0, 1 << 20);
+        none.insert(&token(1), facts(100), 0);
+        assert_eq!(none.get(&token(1)), None);
+    }
+
+    #[test]
+    fn bytes_are_bounded() {
+        let one = Entry::bytes(&token(0));
+        let mut cache = TokenCache::new(4096, 10 * one);
+        for i in 0..1000 {
+            cache.insert(&token(i), facts(100), 0);
+            assert!(cache.bytes <= 10 * one);
+            assert_eq!(cache.get(&token(i)), Some(facts(100)));
+        }
+        let held = cache.sets.iter().flat_map(|s| &s.entries).flatten().count();
+        assert_eq!(cache.bytes, held * one);
+        cache.insert(&vec![b'x'; 11 * one], facts(100), 0);
+        assert_eq!(cache.get(&vec![b'x'; 11 * one]), None);
+    }
+
+    #[test]
+    fn an_expired_entry_goes_first_then_the_one_used_longest_ago() {
+        let mut cache = TokenCache::new(WAYS, 1 << 20);
+        for i in 0..WAYS {
+            cache.insert(&token(i), facts(if i == 3 { 50 } else { 100 }), 0);
+        }
+        for i in 0..WAYS {
+            assert!(cache.get(&token(i)).is_some());
+        }
+        cache.insert(&token(100), facts(100), 50);
+        assert_eq!(cache.get(&token(3)), None);
+        cache.insert(&token(101), facts(100), 50);
+        assert_eq!(cache.get(&token(0)), None);
+        assert!(cache.get(&token(1)).is_some());
+    }
+
+    #[test]
+    fn a_certificate_is_found_only_by_all_its_bytes() {
+        let mut memo = IdentityMemo::default();
+        let der: Vec<u8> = (0..200).collect();
+        let identity = Identity::of_der(&der, false);
+        assert_eq!(memo.get(&der), None);
+        memo.insert(&der, identity);
+        assert_eq!(memo.get(&der), Some(identity));
+        for i in 0..der.len() {
+            let mut other = der.clone();
+            other[i] ^= 1;
+            assert_eq!(memo.get(&other), None, "octet {i}");
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The steps of one request.
+
+use super::guard::guarded;
+use super::{
+    KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_E_STATE, KB_OK, KB_STEP_ALLOW, KB_STEP_FETCH, KB_STEP_INVALID,
+    KB_STEP_RESPOND, KB_STEP_STORE, kb_str, write,
+};
+use crate::engine::{CONTENT_TYPE, Check, FetchAnswer, Granted, Response, Step, StoreAnswer, StoreOperation};
+
+/// `kb_store.operation`: atomically insert if absent.
+pub const KB_STORE_ADD: u32 = 1;
+/// `kb_store.operation`: read.
+pub const KB_STORE_GET: u32 = 2;
+/// `kb_store.operation`: write.
+pub const KB_STORE_PUT: u32 = 3;
+/// `kb_store.operation`: delete.
+pub const KB_STORE_DELETE: u32 = 4;
+
+/// Answer to `KB_STORE_ADD`, `KB_STORE_PUT`, `KB_STORE_DELETE`: done.
+pub const KB_STORED: u32 = 1;
+/// Answer to `KB_STORE_ADD`: the key was there already.
+pub const KB_STORE_EXISTS: u32 = 2;
+/// Answer to `KB_STORE_GET`: here is the value.
+pub const KB_STORE_FOUND: u32 = 3;
+/// Answer to `KB_STORE_GET`: no such key.
+pub const KB_STORE_ABSENT: u32 = 4;
+/// Answer to all: the store did not answer, is full, or refused. Never give another answer instead.
+pub const KB_STORE_FAILED: u32 = 5;
+
+/// One request. One owner; used by one thread at a time. Holds what it needs of its engine.
+pub struct kb_check(Check);
+
+/// An answer for the client.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_response {
+    /// HTTP status; 0 where there is no response
+    pub status: u32,
+    /// The one `WWW-Authenticate` value, or absent
+    pub www_authenticate: kb_str,
+    /// `Content-Type` of the body
+    pub content_type: kb_str,
+    /// The body
+    pub body: kb_str,
+}
+
+impl kb_response {
+    pub(super) const NONE: kb_response =
+        kb_response { status: 0, www_authenticate: kb_str::ABSENT, content_type: kb_str::ABSENT, body: kb_str::ABSENT };
+
+    pub(super) fn of(response: &Response) -> kb_response {
+        kb_response {
+            status: u32::from(response.status),
+            www_authenticate: kb_str::of_option(response.www_authenticate.as_deref().map(str::as_bytes)),
+            content_type: kb_str::of(CONTENT_TYPE.as_bytes()),
+            body: kb_str::of(response.body.as_bytes()),
+        }
+    }
+}
+
+/// One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server.
+#[repr(C)]
+pub struct kb_fetch {
+    /// HTTP method
+    pub method: kb_str,
+    /// Absolute https URL
+    pub url: kb_str,
+    /// The body, or absent
+    pub body: kb_str,
+    /// Name of the client certificate to offer, or absent. Reuse a connection for the same one only.
+    pub client_certificate: kb_str,
+    /// Largest body to read, in bytes; a larger one is a failure
+    pub max_body: usize,
+    /// Time for the whole exchange, in milliseconds
+    pub timeout_ms: u32,
+}
+
+/// One operation on the store that all workers, and perhaps all nodes, share.
+#[repr(C)]
+pub struct kb_store {
+    /// `KB_STORE_ADD`, `KB_STORE_GET`, `KB_STORE_PUT` or `KB_STORE_DELETE`
+    pub operation: u32,
+    /// How long the entry lives, in seconds
+    pub ttl_s: u32,
+    /// The key: a hash, never a token
+    pub key: kb_str,
+    /// The value of `KB_STORE_ADD` and `KB_STORE_PUT`
+    pub value: kb_str,
+}
+
+impl kb_check {
+    pub(super) fn new(check: Check) -> kb_check {
+        kb_check(check)
+    }
+
+    pub(super) fn step(&self) -> u32 {
+        match self.0.step() {
+            Step::Allow(_) => KB_STEP_ALLOW,
+            Step::Respond(_) => KB_STEP_RESPOND,
+            Step::Fetch(_) => KB_STEP_FETCH,
+            Step::Store(_) => KB_STEP_STORE,
+        }
+    }
+
+    pub(super) fn reason(&self) -> u32 {
+        self.0.reason().map_or(0, |reason| reason as u32)
+    }
+
+    fn granted(&self) -> Result<&Granted, i32> {
+        match self.0.step() {
+            Step::Allow(granted) => Ok(granted),
+            _ => Err(KB_E_STATE),
+        }
+    }
+}
+
+/// Reads from a check behind the boundary, and writes what was read.
+///
+/// # Safety
+/// `check` is NULL or live, `out` is NULL or writable.
+unsafe fn read<'c, T>(check: *const kb_check, out: *mut T, get: impl FnOnce(&'c kb_check) -> Result<T, i32>) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(check) = (unsafe { check.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        match get(check) {
+            // SAFETY: the caller's.
+            Ok(value) => unsafe { write(out, value) },
+            Err(status) => status,
+        }
+    })
+}
+
+/// What the host does next.
+///
+/// # Returns
+/// `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, `KB_STEP_FETCH` or `KB_STEP_STORE`; `KB_STEP_INVALID` for NULL and after an internal error.
+///
+/// # Safety
+/// `check` is NULL, or came from this library and is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_step(check: *const kb_check) -> u32 {
+    // SAFETY: the caller's.
+    guarded(KB_STEP_INVALID, || unsafe { check.as_ref() }.map_or(KB_STEP_INVALID, kb_check::step))
+}
+
+/// Why: `KB_REASON_ALLOWED`, or the reason of the refusal.
+///
+/// # Returns
+/// The reason; 0 for NULL, while there are steps to take, and after an internal error.
+///
+/// # Safety
+/// `check` is NULL, or came from this library and is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_reason(check: *const kb_check) -> u32 {
+    // SAFETY: the caller's.
+    guarded(0, || unsafe { check.as_ref() }.map_or(0, kb_check::reason))
+}
+
+/// The answer for the client.
+///
+/// # Arguments
+/// - `response`: receives the answer
+///
+/// # Lifetimes
+/// Valid until the check is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_RESPOND`.
+///
+/// # Safety
+/// `check` is NULL or live; `response` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_response(check: *const kb_check, response: *mut kb_response) -> i32 {
+    // SAFETY: the caller's.
+    unsafe {
+        read(check, response, |check| match check.0.step() {
+            Step::Respond(response) => Ok(kb_response::of(response)),
+            _ => Err(KB_E_STATE),
+        })
+    }
+}
+
+/// The claims of an allowed token as JSON, exactly as the issuer signed them.
+///
+/// # Arguments
+/// - `json`: receives the claims
+///
+/// # Lifetimes
+/// Valid until the check is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`.
+///
+/// # Safety
+/// `check` is NULL or live; `json` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_claims(check: *const kb_check, json: *mut kb_str) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { read(check, json, |check| check.granted().map(|granted| kb_str::of(granted.claims()))) }
+}
+
+/// A header of the allowed request: set it to the value, or remove it where the value is absent.
+///
+/// # Arguments
+/// - `index`: from 0, until `KB_E_RANGE`
+/// - `name`, `value`: receive the header; both are written or neither
+///
+/// # Lifetimes
+/// Valid until the check is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`.
+///
+/// # Safety
+/// `check` is NULL or live; `name` and `value` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_header(
+    check: *const kb_check,
+    index: usize,
+    name: *mut kb_str,
+    value: *mut kb_str,
+) -> i32 {
+    if name.is_null() {
+        return KB_E_NULL;
+    }
+    // SAFETY: the caller's, and `name` is not NULL.
+    unsafe {
+        let mut own_name = kb_str::ABSENT;
+        let status = read(check, value, |check| {
+            let (header, value) = check.granted()?.headers().nth(index).ok_or(KB_E_RANGE)?;
+            own_name = kb_str::of(header.as_bytes());
+            Ok(kb_str::of_option(value.map(str::as_bytes)))
+        });
+        if status == KB_OK {
+            name.write(own_name);
+        }
+        status
+    }
+}
+
+/// The request to perform.
+///
+/// # Arguments
+/// - `fetch`: receives the request; its headers are read with `kb_check_fetch_header()`
+///
+/// # Lifetimes
+/// Valid until the next call with this check that is not const.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
+///
+/// # Safety
+/// `check` is NULL or live; `fetch` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_fetch) -> i32 {
+    // SAFETY: the caller's.
+    unsafe {
+        read(check, fetch, |check| match check.0.step() {
+            Step::Fetch(fetch) => Ok(kb_fetch {
+                method: kb_str::of(fetch.method.as_bytes()),
+                url: kb_str::of(fetch.url.as_bytes()),
+                body: kb_str::of_option((!fetch.body.is_empty()).then_some(&fetch.body)),
+                client_certificate: kb_str::of_option(fetch.client_certificate.as_deref().map(str::as_bytes)),
+                max_body: fetch.max_body,
+                timeout_ms: fetch.timeout_ms,
+            }),
+            _ => Err(KB_E_STATE),
+        })
+    }
+}
+
+/// A header of the request to perform.
+///
+/// # Arguments
+/// - `index`: from 0, until `KB_E_RANGE`
+/// - `name`, `value`: receive the header; both are written or neither
+///
+/// # Lifetimes
+/// Valid until the next call with this check that is not const.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_FETCH`; `KB_E_RANGE`.
+///
+/// # Safety
+/// `check` is NULL or live; `name` and `value` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_fetch_header(
+    check: *const kb_check,
+    index: usize,
+    name: *mut kb_str,
+    value: *mut kb_str,
+) -> i32 {
+    if name.is_null() {
+        return KB_E_NULL;
+    }
+    // SAFETY: the caller's, and `name` is not NULL.
+    unsafe {
+        let mut own_name = kb_str::ABSENT;
+        let status = read(check, value, |check| {
+            let Step::Fetch(fetch) = check.0.step() else {
+                return Err(KB_E_STATE);
+            };
+            let (header, value) = fetch.headers.get(index).ok_or(KB_E_RANGE)?;
+            own_name = kb_str::of(header.as_bytes());
+            Ok(kb_str::of(value.as_bytes()))
+        });
+        if status == KB_OK {
+            name.write(own_name);
+        }
+        status
+    }
+}
+
+/// Takes the answer to `KB_STEP_FETCH`; then read the next step.
+///
+/// # Arguments
+/// - `now_s`: Unix time, seconds
+/// - `status`: HTTP status, or 0 where there was no complete answer
+/// - `content_type`: its `Content-Type`, or absent
+/// - `body`: its whole body, or absent; nothing of it is kept
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: no HTTP status; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
+///
+/// # Safety
+/// `check` is NULL or live; the pointers have the given lengths.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_fetched(
+    check: *mut kb_check,
+    now_s: i64,
+    status: u32,
+    content_type: kb_str,
+    body: kb_str,
+) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(check) = (unsafe { check.as_mut() }) else {
+            return KB_E_NULL;
+        };
+        let Some(status) = u16::try_from(status).ok().filter(|s| matches!(s, 0 | 100..=599)) else {
+            return KB_E_ARGUMENT;
+        };
+        // SAFETY: the caller's.
+        let (content_type, body) = unsafe { (content_type.get(), body.get()) };
+        let answer =
+            FetchAnswer { status, content_type: content_type.unwrap_or_default(), body: body.unwrap_or_default() };
+        check.0.fetched(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
+    })
+}
+
+/// The store operation to perform.
+///
+/// # Arguments
+/// - `store`: receives the operation
+///
+/// # Lifetimes
+/// Valid until the next call with this check that is not const.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
+///
+/// # Safety
+/// `check` is NULL or live; `store` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_store) -> i32 {
+    // SAFETY: the caller's.
+    unsafe {
+        read(check, store, |check| match check.0.step() {
+            Step::Store(store) => Ok(kb_store {
+                operation: match store.operation {
+                    StoreOperation::Add => KB_STORE_ADD,
+                    StoreOperation::Get => KB_STORE_GET,
+                    StoreOperation::Put => KB_STORE_PUT,
+                    StoreOperation::Delete => KB_STORE_DELETE,
+                },
+                ttl_s: store.ttl,
+                key: kb_str::of(&store.key),
+                value: kb_str::of(&store.value),
+            }),
+            _ => Err(KB_E_STATE),
+        })
+    }
+}
+
+/// Takes the answer to `KB_STEP_STORE`; then read the next step.
+///
+/// # Arguments
+/// - `now_s`: Unix time, seconds
+/// - `answer`: `KB_STORED`, `KB_STORE_EXISTS`, `KB_STORE_FOUND`, `KB_STORE_ABSENT` or `KB_STORE_FAILED`
+/// - `value`: the value with `KB_STORE_FOUND`, else absent; nothing of it is kept
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: no such answer; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
+///
+/// # Safety
+/// `check` is NULL or live; the pointer has the given length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_stored(check: *mut kb_check, now_s: i64, answer: u32, value: kb_str) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let (check, value) = unsafe { (check.as_mut(), value.get()) };
+        let Some(check) = check else {
+            return KB_E_NULL;
+        };
+        let answer = match (answer, value) {
+            (KB_STORED, _) => StoreAnswer::Done,
+            (KB_STORE_EXISTS, _) => StoreAnswer::Exists,
+            (KB_STORE_FOUND, Some(value)) => StoreAnswer::Found(value),
+            (KB_STORE_FOUND, None) => return KB_E_NULL,
+            (KB_STORE_ABSENT, _) => StoreAnswer::Absent,
+            (KB_STORE_FAILED, _) => StoreAnswer::Failed,
+            _ => return KB_E_ARGUMENT,
+        };
+        check.0.stored(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
+    })
+}
+
+/// Frees a check. NULL does nothing.
+///
+/// # Safety
+/// `check` is NULL, or came from this library and is not freed yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_free(check: *mut kb_check) {
+    guarded((), || {
+        if !check.is_null() {
+            // SAFETY: the caller's.
+            drop(unsafe { Box::from_raw(check) });
+        }
+    });
+}

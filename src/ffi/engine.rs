@@ -1,0 +1,310 @@
+//! Layer 3: the engine and the one call of the hot path.
+
+use std::sync::Arc;
+
+use super::check::{kb_check, kb_response};
+use super::guard::guarded;
+use super::{
+    KB_E_ARGUMENT, KB_E_CONFIG, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW,
+    KB_STEP_RESPOND, bytes, certificate, kb_str, opaque, openssl, write, write_error,
+};
+use crate::cert::ClientCertificate;
+use crate::engine::{Engine, Request};
+use crate::reason::Reason;
+
+/// Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
+pub const KB_FACT_EARLY_DATA: u32 = 1;
+/// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims.
+pub const KB_WANT_CLAIMS: u32 = 2;
+
+/// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
+pub struct kb_engine {
+    engine: Arc<Engine>,
+    warnings: Vec<String>,
+}
+
+/// The facts of one request. Set all of it to 0 first, then `struct_size`.
+#[repr(C)]
+pub struct kb_facts {
+    /// `sizeof(kb_facts)` as the caller compiled it
+    pub struct_size: usize,
+    /// Unix time, seconds
+    pub now_s: i64,
+    /// The value of the `Authorization` header, without white space around it; absent: there is none
+    pub authorization: kb_str,
+    /// The query of the request target, without the question mark; a token there is refused
+    pub query: kb_str,
+    /// The certificate of the connection, if `ssl` is NULL; absent with `KB_CERT_NONE`: there is none
+    pub client_cert: kb_str,
+    /// The connection's `SSL *` in the process's OpenSSL (`kb_ssl_supported()`), or NULL: the certificate and early data are read from
+    /// it, and the thumbprint is remembered in it
+    pub ssl: *mut std::ffi::c_void,
+    /// `KB_CERT_NONE`, `KB_CERT_DER` or `KB_CERT_PEM`: what `client_cert` is
+    pub client_cert_form: u32,
+    /// How many `Authorization` headers came
+    pub authorization_n: u32,
+    /// `KB_FACT_EARLY_DATA`, `KB_WANT_CLAIMS`
+    pub flags: u32,
+}
+
+/// What is to be done with the request.
+#[repr(C)]
+pub struct kb_decision {
+    /// `sizeof(kb_decision)` as the caller compiled it
+    pub struct_size: usize,
+    /// `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, or what the check has to do first
+    pub step: u32,
+    /// Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take
+    pub reason: u32,
+    /// The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
+    pub response: kb_response,
+    /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
+    /// next step. Free it with `kb_check_free()`
+    pub check: *mut kb_check,
+}
+
+/// Makes an engine.
+///
+/// # Arguments
+/// - `config`, `config_len`: the configuration as JSON (docs/configuration.md)
+/// - `engine`: receives the handle
+/// - `errbuf`, `errbuf_cap`: receives the message of `KB_E_CONFIG`, cut to fit, not NUL-terminated; may be NULL
+/// - `errbuf_len`: receives the whole length of the message; may be NULL
+///
+/// # Returns
+/// `KB_OK`; free the handle with `kb_engine_free()`.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_CONFIG`.
+///
+/// # Safety
+/// `config` has `config_len` readable bytes, `errbuf` has `errbuf_cap` writable ones, `engine` and `errbuf_len` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_new(
+    config: *const u8,
+    config_len: usize,
+    engine: *mut *mut kb_engine,
+    errbuf: *mut u8,
+    errbuf_cap: usize,
+    errbuf_len: *mut usize,
+) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let config = unsafe { bytes(config, config_len) };
+        let (Some(config), false) = (config, engine.is_null()) else {
+            return KB_E_NULL;
+        };
+        match Engine::new(config) {
+            Ok(new) => {
+                let warnings = new.verifier().skipped_keys().iter().map(ToString::to_string).collect();
+                let handle = Box::new(kb_engine { engine: Arc::new(new), warnings });
+                // SAFETY: the caller's.
+                unsafe { write(engine, Box::into_raw(handle)) }
+            }
+            Err(e) => {
+                // SAFETY: the caller's.
+                unsafe { write_error(&e.to_string(), errbuf, errbuf_cap, errbuf_len) };
+                KB_E_CONFIG
+            }
+        }
+    })
+}
+
+/// Frees an engine. NULL does nothing. Checks of the engine stay usable; responses in decisions do not.
+///
+/// # Safety
+/// `engine` is NULL, or came from `kb_engine_new()`, is not freed yet and not in use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_free(engine: *mut kb_engine) {
+    guarded((), || {
+        if !engine.is_null() {
+            // SAFETY: the caller's.
+            drop(unsafe { Box::from_raw(engine) });
+        }
+    });
+}
+
+/// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why.
+///
+/// # Arguments
+/// - `index`: from 0, until `KB_E_RANGE`
+/// - `warning`: receives the sentence
+///
+/// # Lifetimes
+/// Valid until the engine is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_RANGE`.
+///
+/// # Safety
+/// `engine` came from `kb_engine_new()` and is not freed; `warning` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_warning(engine: *const kb_engine, index: usize, warning: *mut kb_str) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(engine) = (unsafe { engine.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        match engine.warnings.get(index) {
+            // SAFETY: the caller's.
+            Some(text) => unsafe { write(warning, kb_str::of(text.as_bytes())) },
+            None => KB_E_RANGE,
+        }
+    })
+}
+
+/// The headers that an allowed request may carry upstream. Remove each from every request before anything else, on every path:
+/// what the client sent under these names must never reach the upstream.
+///
+/// # Arguments
+/// - `index`: from 0, until `KB_E_RANGE`
+/// - `name`: receives the header name
+///
+/// # Lifetimes
+/// Valid until the engine is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_RANGE`.
+///
+/// # Safety
+/// `engine` came from `kb_engine_new()` and is not freed; `name` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_upstream_header(engine: *const kb_engine, index: usize, name: *mut kb_str) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(engine) = (unsafe { engine.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        match engine.engine.upstream_header_names().nth(index) {
+            // SAFETY: the caller's.
+            Some(text) => unsafe { write(name, kb_str::of(text.as_bytes())) },
+            None => KB_E_RANGE,
+        }
+    })
+}
+
+/// Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
+/// and no upstream headers are configured.
+///
+/// # Arguments
+/// - `engine`: the engine
+/// - `facts`: the facts of the request; nothing of it is kept
+/// - `decision`: set `struct_size`; the rest is filled
+///
+/// # Returns
+/// `KB_OK` if a decision was made. Only `decision->step == KB_STEP_ALLOW` lets the request through.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: a `struct_size` is too small, an unknown form or flag, or a certificate beside `ssl`; `KB_E_NO_OPENSSL`.
+/// `decision->step` is then `KB_STEP_INVALID` if `decision` could be written.
+///
+/// # Safety
+/// The pointers in `facts` have the given lengths; `ssl` is NULL or a live connection that no other thread uses meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_decide(
+    engine: *const kb_engine,
+    facts: *const kb_facts,
+    decision: *mut kb_decision,
+) -> i32 {
+    // SAFETY: the caller's.
+    if decision.is_null() || unsafe { (*decision).struct_size } < size_of::<kb_decision>() {
+        return if decision.is_null() { KB_E_NULL } else { KB_E_ARGUMENT };
+    }
+    // SAFETY: the caller's; whatever happens below, an allow of an earlier request does not stay behind.
+    let decision = unsafe { &mut *decision };
+    decision.step = super::KB_STEP_INVALID;
+    decision.reason = 0;
+    decision.response = kb_response::NONE;
+    decision.check = std::ptr::null_mut();
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let (Some(engine), Some(facts)) = (unsafe { (engine.as_ref(), facts.as_ref()) }) else {
+            return KB_E_NULL;
+        };
+        // SAFETY: the caller's.
+        match unsafe { decide(engine, facts, decision) } {
+            Ok(()) => KB_OK,
+            Err(status) => status,
+        }
+    })
+}
+
+/// # Safety
+/// As for [`kb_engine_decide`].
+unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decision) -> Result<(), i32> {
+    if facts.struct_size < size_of::<kb_facts>() || facts.flags & !(KB_FACT_EARLY_DATA | KB_WANT_CLAIMS) != 0 {
+        return Err(KB_E_ARGUMENT);
+    }
+    // SAFETY: the caller's.
+    let authorization = unsafe { facts.authorization.get() };
+    let mut request = Request {
+        now: facts.now_s,
+        authorization,
+        authorization_count: facts.authorization_n,
+        // SAFETY: the caller's.
+        query: unsafe { facts.query.get() }.unwrap_or_default(),
+        certificate: ClientCertificate::Absent,
+        early_data: facts.flags & KB_FACT_EARLY_DATA != 0,
+    };
+    // SAFETY: the caller's.
+    let given = unsafe { certificate(facts.client_cert.ptr, facts.client_cert.len, facts.client_cert_form)? };
+    let identity;
+    if facts.ssl.is_null() {
+        request.certificate = given;
+    } else {
+        if !matches!(given, ClientCertificate::Absent) {
+            return Err(KB_E_ARGUMENT);
+        }
+        // SAFETY: the caller's.
+        match unsafe { peer(facts.ssl, &mut request)? } {
+            Ok(peer) => {
+                identity = peer;
+                request.certificate = identity.as_ref().map_or(ClientCertificate::Absent, ClientCertificate::Known);
+            }
+            Err(reason) => {
+                decision.respond(&engine.engine, reason);
+                return Ok(());
+            }
+        }
+    }
+    if facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.upstream_header_names().len() > 0 {
+        let check = engine.engine.begin(&request);
+        match check.reason() {
+            Some(reason) if reason != Reason::Allowed => decision.respond(&engine.engine, reason),
+            _ => {
+                let check = kb_check::new(check);
+                decision.step = check.step();
+                decision.reason = check.reason();
+                decision.check = Box::into_raw(Box::new(check));
+            }
+        }
+    } else {
+        match engine.engine.decide(&request) {
+            Ok(()) => {
+                decision.step = KB_STEP_ALLOW;
+                decision.reason = Reason::Allowed as u32;
+            }
+            Err(reason) => decision.respond(&engine.engine, reason),
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `ssl` as for [`kb_engine_decide`].
+unsafe fn peer(ssl: opaque, request: &mut Request<'_>) -> Result<Result<Option<crate::cert::Identity>, Reason>, i32> {
+    let openssl = openssl::functions().ok_or(KB_E_NO_OPENSSL)?;
+    // SAFETY: the caller's.
+    unsafe {
+        request.early_data |= openssl.early(ssl);
+        Ok(openssl.identity(ssl))
+    }
+}
+
+impl kb_decision {
+    fn respond(&mut self, engine: &Engine, reason: Reason) {
+        self.step = KB_STEP_RESPOND;
+        self.reason = reason as u32;
+        self.response = kb_response::of(engine.response(reason));
+    }
+}

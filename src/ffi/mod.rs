@@ -1,0 +1,235 @@
+//! The C ABI: `include/keybound.h` is generated from here. The only module with `unsafe`.
+//!
+//! Every export runs behind [`guard::guarded`], checks its pointers, and writes outputs only on success.
+#![allow(non_camel_case_types)]
+
+mod check;
+mod engine;
+mod guard;
+mod openssl;
+mod primitives;
+mod verifier;
+
+use std::ffi::{c_char, c_void};
+
+pub use check::*;
+pub use engine::*;
+pub use primitives::*;
+pub use verifier::*;
+
+use crate::cert::ClientCertificate;
+use crate::reason::Reason;
+use guard::guarded;
+
+/// The ABI that this header describes. A library with another number is not compatible: compare with `kb_abi_version()`.
+pub const KB_ABI_VERSION: u32 = 1;
+
+/// The call succeeded. Never a decision.
+pub const KB_OK: i32 = 0;
+/// A required pointer is NULL.
+pub const KB_E_NULL: i32 = -1;
+/// A value is out of range, or a `struct_size` is too small.
+pub const KB_E_ARGUMENT: i32 = -2;
+/// The configuration is refused; the error buffer says why.
+pub const KB_E_CONFIG: i32 = -3;
+/// The call does not fit the current step.
+pub const KB_E_STATE: i32 = -4;
+/// The certificate is too large, or not exactly one.
+pub const KB_E_CERTIFICATE: i32 = -5;
+/// The text is not a usable public key.
+pub const KB_E_KEY: i32 = -6;
+/// There is no such element: the index is past the end.
+pub const KB_E_RANGE: i32 = -7;
+/// The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
+pub const KB_E_NO_OPENSSL: i32 = -8;
+/// Internal error. A check that it happened in answers RESPOND from then on.
+pub const KB_E_PANIC: i32 = -99;
+
+/// Not a step: the handle is NULL or the call failed. Never an allow.
+pub const KB_STEP_INVALID: u32 = 0;
+/// Proxy the request, with the header changes that the check names.
+pub const KB_STEP_ALLOW: u32 = 1;
+/// Answer the client with the given status, challenge and body.
+pub const KB_STEP_RESPOND: u32 = 2;
+/// Perform one HTTPS request and feed the answer to `kb_check_fetched()`.
+pub const KB_STEP_FETCH: u32 = 3;
+/// Perform one operation on the shared store and feed the answer to `kb_check_stored()`.
+pub const KB_STEP_STORE: u32 = 4;
+
+/// The reason of an allowed request. All others are refusals: `kb_reason_code()` names them, docs/reasons.md explains them.
+pub const KB_REASON_ALLOWED: u32 = 1;
+
+/// There is no certificate.
+pub const KB_CERT_NONE: u32 = 0;
+/// DER, exactly one certificate.
+pub const KB_CERT_DER: u32 = 1;
+/// PEM, exactly one `CERTIFICATE` block, as nginx's `$ssl_client_raw_cert` gives it.
+pub const KB_CERT_PEM: u32 = 2;
+
+/// Characters of a thumbprint, with the NUL behind it.
+pub const KB_THUMBPRINT_SIZE: usize = 44;
+
+/// Bytes with a length; not NUL-terminated. As input: borrowed for the call only; `ptr` NULL means absent, `ptr` not NULL with
+/// `len` 0 means present and empty. As output: valid as the function says.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_str {
+    /// First byte
+    pub ptr: *const u8,
+    /// Number of bytes
+    pub len: usize,
+}
+
+impl kb_str {
+    pub(crate) const ABSENT: kb_str = kb_str { ptr: std::ptr::null(), len: 0 };
+
+    fn of(bytes: &[u8]) -> kb_str {
+        kb_str { ptr: bytes.as_ptr(), len: bytes.len() }
+    }
+
+    fn of_option(bytes: Option<&[u8]>) -> kb_str {
+        bytes.map_or(kb_str::ABSENT, kb_str::of)
+    }
+
+    /// # Safety
+    /// `ptr` is NULL, or `len` bytes are readable from it for `'a`.
+    unsafe fn get<'a>(self) -> Option<&'a [u8]> {
+        // SAFETY: the caller's.
+        unsafe { bytes(self.ptr, self.len) }
+    }
+}
+
+/// The bytes at `ptr`; `None` for NULL, whatever `len` is.
+///
+/// # Safety
+/// `ptr` is NULL, or `len` bytes are readable from it for `'a`.
+unsafe fn bytes<'a>(ptr: *const u8, len: usize) -> Option<&'a [u8]> {
+    if ptr.is_null() || isize::try_from(len).is_err() {
+        return None;
+    }
+    // SAFETY: not NULL, readable as the caller says, and no longer than isize::MAX.
+    Some(unsafe { std::slice::from_raw_parts(ptr, len) })
+}
+
+/// # Safety
+/// As for [`bytes`].
+unsafe fn certificate<'a>(ptr: *const u8, len: usize, form: u32) -> Result<ClientCertificate<'a>, i32> {
+    // SAFETY: the caller's.
+    let given = unsafe { bytes(ptr, len) };
+    match (form, given) {
+        (KB_CERT_NONE, None) => Ok(ClientCertificate::Absent),
+        (KB_CERT_DER, Some(der)) => Ok(ClientCertificate::Der(der)),
+        (KB_CERT_PEM, Some(pem)) => Ok(ClientCertificate::Pem(pem)),
+        (KB_CERT_DER | KB_CERT_PEM, None) => Err(KB_E_NULL),
+        _ => Err(KB_E_ARGUMENT),
+    }
+}
+
+/// Writes as much of a message as fits, and its whole length. Not NUL-terminated.
+///
+/// # Safety
+/// `buf` is NULL or has `cap` writable bytes; `len` is NULL or writable.
+unsafe fn write_error(message: &str, buf: *mut u8, cap: usize, len: *mut usize) {
+    if !buf.is_null() {
+        let n = message.len().min(cap);
+        // SAFETY: n bytes are readable in `message` and writable in `buf`.
+        unsafe { std::ptr::copy_nonoverlapping(message.as_ptr(), buf, n) };
+    }
+    if !len.is_null() {
+        // SAFETY: writable, says the caller.
+        unsafe { len.write(message.len()) };
+    }
+}
+
+/// Writes an output, or says that its pointer is NULL.
+///
+/// # Safety
+/// `out` is NULL or writable.
+unsafe fn write<T>(out: *mut T, value: T) -> i32 {
+    if out.is_null() {
+        return KB_E_NULL;
+    }
+    // SAFETY: not NULL, and writable as the caller says.
+    unsafe { out.write(value) };
+    KB_OK
+}
+
+/// The ABI of the loaded library.
+///
+/// # Returns
+/// `KB_ABI_VERSION` of the header that it was built with; 0 after an internal error.
+#[unsafe(no_mangle)]
+pub extern "C" fn kb_abi_version() -> u32 {
+    guarded(0, || KB_ABI_VERSION)
+}
+
+/// The version of the loaded library.
+///
+/// # Returns
+/// A NUL-terminated string such as "0.1.0", or NULL after an internal error.
+///
+/// # Lifetimes
+/// Static.
+#[unsafe(no_mangle)]
+pub extern "C" fn kb_version() -> *const c_char {
+    guarded(std::ptr::null(), || concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast())
+}
+
+/// A sentence for a status.
+///
+/// # Arguments
+/// - `status`: what a function of this library returned
+///
+/// # Returns
+/// A NUL-terminated string; "unknown status" for a number that is none; NULL after an internal error.
+///
+/// # Lifetimes
+/// Static.
+#[unsafe(no_mangle)]
+pub extern "C" fn kb_strerror(status: i32) -> *const c_char {
+    guarded(std::ptr::null(), || {
+        let text = match status {
+            KB_OK => c"success",
+            KB_E_NULL => c"a required pointer is NULL",
+            KB_E_ARGUMENT => c"a value is out of range, or a struct_size is too small",
+            KB_E_CONFIG => c"the configuration is refused",
+            KB_E_STATE => c"the call does not fit the current step",
+            KB_E_CERTIFICATE => c"the certificate is too large, or not exactly one",
+            KB_E_KEY => c"the text is not a usable public key",
+            KB_E_RANGE => c"there is no such element",
+            KB_E_NO_OPENSSL => c"this process has no OpenSSL that keybound can call",
+            KB_E_PANIC => c"internal error",
+            _ => c"unknown status",
+        };
+        text.as_ptr()
+    })
+}
+
+/// The stable code of a reason, as logged.
+///
+/// # Arguments
+/// - `reason`: a number that this library gave
+///
+/// # Returns
+/// A NUL-terminated string such as "certificate_mismatch"; NULL for a number that is no reason.
+///
+/// # Lifetimes
+/// Static.
+#[unsafe(no_mangle)]
+pub extern "C" fn kb_reason_code(reason: u32) -> *const c_char {
+    guarded(std::ptr::null(), || {
+        Reason::ALL.iter().find(|r| **r as u32 == reason).map_or(std::ptr::null(), |r| r.code_c().as_ptr())
+    })
+}
+
+/// Whether `kb_facts.ssl` can be used: this process has an OpenSSL with the functions that keybound calls.
+///
+/// # Returns
+/// 1 or 0; 0 after an internal error.
+#[unsafe(no_mangle)]
+pub extern "C" fn kb_ssl_supported() -> u32 {
+    guarded(0, || u32::from(openssl::functions().is_some()))
+}
+
+/// A pointer as C hands it over, for signatures that take the host's own types.
+type opaque = *mut c_void;

@@ -1,0 +1,212 @@
+//! The compact JWS (RFC 7515 §7.1): three parts, one strict header, one signature.
+
+use super::b64;
+use super::json::{self, Object, Value};
+use crate::crypto::Algorithm;
+use crate::reason::Reason;
+
+/// Largest token, in bytes; nginx's default header buffers hold no more.
+pub(crate) const MAX_TOKEN: usize = 8 * 1024;
+/// Longest `kid`: it is only ever an index into keys that are already loaded.
+const MAX_KID: usize = 256;
+
+/// The three parts of a token, still encoded.
+#[derive(Clone, Copy)]
+pub(crate) struct Compact<'a> {
+    pub(crate) header: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    pub(crate) signature: &'a [u8],
+    /// What is signed: header, dot, payload.
+    pub(crate) signed: &'a [u8],
+}
+
+impl<'a> Compact<'a> {
+    /// Splits a token; the number of parts alone says what it is, never a header member.
+    pub(crate) fn split(token: &'a [u8]) -> Result<Compact<'a>, Reason> {
+        if token.len() > MAX_TOKEN {
+            return Err(Reason::TokenTooLarge);
+        }
+        let mut dots = token.iter().enumerate().filter(|(_, c)| **c == b'.').map(|(i, _)| i);
+        let (Some(first), Some(second)) = (dots.next(), dots.next()) else {
+            return Err(Reason::TokenNotJwt);
+        };
+        match dots.count() {
+            0 => {}
+            2 => return Err(Reason::TokenEncrypted),
+            _ => return Err(Reason::TokenNotJwt),
+        }
+        let (Some((signed, signature)), Some((header, payload))) =
+            (cut(token, second), token.get(..second).and_then(|t| cut(t, first)))
+        else {
+            return Err(Reason::TokenNotJwt);
+        };
+        Ok(Compact { header, payload, signature, signed })
+    }
+}
+
+/// The parts before and behind the octet at `at`.
+fn cut(text: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
+    let (head, tail) = text.split_at_checked(at)?;
+    Some((head, tail.split_first()?.1))
+}
+
+/// What `typ` says, as media type (RFC 7515 §4.1.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    Absent,
+    /// `at+jwt`, `application/at+jwt` (RFC 9068 §2.1)
+    AccessToken,
+    /// `JWT`
+    Jwt,
+    Other,
+}
+
+/// A header that may be acted on.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) kid: Option<Box<str>>,
+    pub(crate) typ: Type,
+}
+
+impl Header {
+    /// Parses an encoded header. Members that this does not name change nothing: a key or a URL in a token is never used (RFC 8725 §3.10).
+    pub(crate) fn parse(encoded: &[u8]) -> Result<Header, Reason> {
+        let text = b64::decode(encoded).ok_or(Reason::TokenNotJwt)?;
+        let header = json::parse_object(&text).map_err(|_| Reason::HeaderMalformed)?;
+        // Nothing critical is understood (RFC 7515 §4.1.11). `b64` without `crit` must be ignored by RFC 7797 §6, but a
+        // sender who sets it to false means a payload that is not what we would read.
+        if header.get("crit").is_some() || header.get("b64").is_some_and(|v| *v != Value::Bool(true)) {
+            return Err(Reason::HeaderCritical);
+        }
+        // A JWT inside (RFC 7519 §5.2) would be another token than the one checked.
+        if header.get("cty").is_some() {
+            return Err(Reason::TokenNested);
+        }
+        let name = text_of(&header, "alg")?.ok_or(Reason::HeaderMalformed)?;
+        let algorithm = Algorithm::from_name(name).ok_or(Reason::AlgorithmRefused)?;
+        let kid = text_of(&header, "kid")?;
+        if kid.is_some_and(|kid| kid.len() > MAX_KID) {
+            return Err(Reason::HeaderMalformed);
+        }
+        Ok(Header { algorithm, kid: kid.map(Into::into), typ: Type::of(text_of(&header, "typ")?) })
+    }
+}
+
+impl Type {
+    fn of(typ: Option<&str>) -> Type {
+        let Some(typ) = typ else { return Type::Absent };
+        // Media types are compared without case, and `application/` may be left out.
+        let name = match typ.split_at_checked(12) {
+            Some((prefix, name)) if prefix.eq_ignore_ascii_case("application/") => name,
+            _ => typ,
+        };
+        if name.eq_ignore_ascii_case("at+jwt") {
+            Type::AccessToken
+        } else if name.eq_ignore_ascii_case("JWT") {
+            Type::Jwt
+        } else {
+            Type::Other
+        }
+    }
+}
+
+fn text_of<'v>(header: &'v Object<'_>, name: &str) -> Result<Option<&'v str>, Reason> {
+    match header.get(name) {
+        None => Ok(None),
+        Some(Value::Str(s)) => Ok(Some(s)),
+        Some(_) => Err(Reason::HeaderMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(text: &str) -> Result<Header, Reason> {
+        Header::parse(b64::encode(text.as_bytes()).as_bytes())
+    }
+
+    #[test]
+    fn rfc7515_5_2_a_a_compact_jws_has_exactly_two_dots() {
+        assert!(Compact::split(b"a.b.c").is_ok());
+        for (token, reason) in [
+            ("", Reason::TokenNotJwt),
+            ("a", Reason::TokenNotJwt),
+            ("a.b", Reason::TokenNotJwt),
+            ("a.b.c.d", Reason::TokenNotJwt),
+            ("a.b.c.d.e", Reason::TokenEncrypted),
+            ("a.b.c.d.e.f", Reason::TokenNotJwt),
+            ("{\"payload\":\"x\"}", Reason::TokenNotJwt),
+        ] {
+            assert_eq!(Compact::split(token.as_bytes()).err(), Some(reason), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_at_most_8_kib() {
+        let token = |n: usize| [&vec![b'a'; n - 4][..], b".b.c"].concat();
+        assert!(Compact::split(&token(MAX_TOKEN)).is_ok());
+        assert_eq!(Compact::split(&token(MAX_TOKEN + 1)).err(), Some(Reason::TokenTooLarge));
+    }
+
+    #[test]
+    fn rfc7515_4_1_11_a_any_crit_refuses() {
+        assert!(header(r#"{"alg":"ES256"}"#).is_ok());
+        for crit in
+            [r#""crit":[]"#, r#""crit":["exp"]"#, r#""crit":"x""#, r#""crit":null"#, r#""b64":false"#, r#""b64":null"#]
+        {
+            assert_eq!(header(&format!(r#"{{"alg":"ES256",{crit}}}"#)).err(), Some(Reason::HeaderCritical), "{crit}");
+        }
+        assert!(header(r#"{"alg":"ES256","b64":true}"#).is_ok());
+    }
+
+    #[test]
+    fn rfc7518_3_6_a_none_hmac_and_unknown_algorithms_are_refused() {
+        for alg in ["none", "None", "NONE", "HS256", "HS512", "es256", "ES256 ", "RSA-OAEP", "dir", ""] {
+            assert_eq!(header(&format!(r#"{{"alg":"{alg}"}}"#)).err(), Some(Reason::AlgorithmRefused), "{alg}");
+        }
+        for text in [
+            "{}",
+            r#"{"alg":null}"#,
+            r#"{"alg":["ES256"]}"#,
+            r#"{"alg":"ES256","alg":"ES256"}"#,
+            r#"{"alg":"ES256","kid":1}"#,
+            r#"{"alg":"ES256","typ":1}"#,
+            "[]",
+            "x",
+        ] {
+            assert_eq!(header(text).err(), Some(Reason::HeaderMalformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn rfc7515_4_1_9_a_typ_is_a_media_type() {
+        let typ = |typ: &str| header(&format!(r#"{{"alg":"ES256","typ":"{typ}"}}"#)).map(|h| h.typ);
+        for text in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
+            assert_eq!(typ(text), Ok(Type::AccessToken), "{text}");
+        }
+        assert_eq!(typ("JWT"), Ok(Type::Jwt));
+        for text in ["dpop+jwt", "at+jwt ", "text/at+jwt", "", "application/", "application/application/at+jwt"] {
+            assert_eq!(typ(text), Ok(Type::Other), "{text}");
+        }
+    }
+
+    #[test]
+    fn rfc7519_5_2_a_a_nested_token_is_refused() {
+        assert_eq!(header(r#"{"alg":"ES256","cty":"JWT"}"#).err(), Some(Reason::TokenNested));
+    }
+
+    #[test]
+    fn members_that_point_to_keys_or_switch_the_kind_change_nothing() {
+        let plain = header(r#"{"alg":"ES256","kid":"a"}"#).expect("valid");
+        let decorated = header(r#"{"alg":"ES256","kid":"a","jwk":{},"jku":"https://x","x5u":"https://x","x5c":[],"enc":"A256GCM","zip":"DEF"}"#).expect("valid");
+        assert_eq!(format!("{plain:?}"), format!("{decorated:?}"));
+    }
+
+    #[test]
+    fn a_kid_is_bounded() {
+        assert!(header(&format!(r#"{{"alg":"ES256","kid":"{}"}}"#, "k".repeat(256))).is_ok());
+        assert!(header(&format!(r#"{{"alg":"ES256","kid":"{}"}}"#, "k".repeat(257))).is_err());
+    }
+}

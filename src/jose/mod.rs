@@ -1,0 +1,6 @@
+//! JOSE as far as a verifier needs it: strict base64url, strict JSON, compact JWS and JWK sets.
+
+pub(crate) mod b64;
+pub mod json;
+pub mod jwk;
+pub(crate) mod jws;

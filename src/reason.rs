@@ -1,0 +1,181 @@
+//! Why a request was allowed or refused: one stable code for each rule, for logs, metrics and documents. A client never sees it.
+
+/// What a refusal looks like to the client (RFC 6750 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The request goes on.
+    Allow,
+    /// 401, a challenge without an error: no credentials came.
+    Challenge,
+    /// 400 `invalid_request`
+    InvalidRequest,
+    /// 401 `invalid_token`
+    InvalidToken,
+    /// 403 `insufficient_scope`
+    InsufficientScope,
+    /// 425: the handshake is not complete (RFC 8470 §5.2)
+    TooEarly,
+    /// 500: keybound itself failed
+    Internal,
+}
+
+impl Answer {
+    /// The HTTP status; 0 for [`Answer::Allow`].
+    pub fn status(self) -> u16 {
+        match self {
+            Answer::Allow => 0,
+            Answer::InvalidRequest => 400,
+            Answer::Challenge | Answer::InvalidToken => 401,
+            Answer::InsufficientScope => 403,
+            Answer::TooEarly => 425,
+            Answer::Internal => 500,
+        }
+    }
+
+    /// The `error` of the challenge.
+    pub fn error(self) -> Option<&'static str> {
+        match self {
+            Answer::InvalidRequest => Some("invalid_request"),
+            Answer::InvalidToken => Some("invalid_token"),
+            Answer::InsufficientScope => Some("insufficient_scope"),
+            Answer::Allow | Answer::Challenge | Answer::TooEarly | Answer::Internal => None,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $number:literal $code:literal $answer:ident $meaning:literal)*) => {
+        /// The rule that decided. Numbers and codes are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Reason {
+            $(#[doc = $meaning] $variant = $number,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the numbers.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The stable code that is logged.
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$variant => $code,)* }
+            }
+
+            /// `code` with a NUL behind it, for C.
+            pub(crate) fn code_c(self) -> &'static std::ffi::CStr {
+                match self {
+                    $(Reason::$variant => const {
+                        match std::ffi::CStr::from_bytes_with_nul(concat!($code, "\0").as_bytes()) {
+                            Ok(code) => code,
+                            Err(_) => c"",
+                        }
+                    },)*
+                }
+            }
+
+            /// What it means and where to look, for an operator.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Reason::$variant => $meaning,)* }
+            }
+
+            /// What the client gets.
+            pub fn answer(self) -> Answer {
+                match self { $(Reason::$variant => Answer::$answer,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Allowed = 1 "allowed" Allow "The token is valid, and bound as the configuration demands."
+
+    NoToken = 10 "no_token" Challenge "There is no `Authorization` header with the scheme `Bearer`."
+    MalformedAuthorization = 11 "malformed_authorization" InvalidRequest "The `Authorization` header is not `Bearer` and one token (RFC 6750 §2.1)."
+    SeveralTokens = 12 "several_tokens" InvalidRequest "More than one `Authorization` header, or a second token in the query (RFC 6750 §2)."
+
+    TokenTooLarge = 20 "token_too_large" InvalidToken "The token has more than 8192 bytes."
+    TokenNotJwt = 21 "token_not_jwt" InvalidToken "The token is not a compact JWS: three parts of canonical base64url."
+    TokenEncrypted = 22 "token_encrypted" InvalidToken "The token has five parts: encrypted tokens are not supported."
+    TokenNested = 23 "token_nested" InvalidToken "The JOSE header has `cty`: a token inside a token is not supported."
+    HeaderMalformed = 24 "header_malformed" InvalidToken "The JOSE header is not strict JSON, or a member has the wrong type."
+    HeaderCritical = 25 "header_critical" InvalidToken "The JOSE header has `crit`, or a `b64` that is not true (RFC 7515 §4.1.11)."
+    AlgorithmRefused = 26 "algorithm_refused" InvalidToken "`alg` is not one of the configured `algorithms`."
+    TypeRefused = 27 "type_refused" InvalidToken "`typ` is not one of the configured `token_types` (RFC 9068 §4)."
+    KeyUnknown = 28 "key_unknown" InvalidToken "No key of the issuer fits `kid` and `alg`, or too many do."
+    SignatureInvalid = 29 "signature_invalid" InvalidToken "The signature is not that of the issuer's key: the token was changed or made by somebody else."
+
+    ClaimsMalformed = 40 "claims_malformed" InvalidToken "The claims are not strict JSON, or a claim that is checked has the wrong type."
+    ClaimMissing = 41 "claim_missing" InvalidToken "A required claim is absent (`claims_required`, RFC 9068 §2.2)."
+    IssuerMismatch = 42 "issuer_mismatch" InvalidToken "`iss` is not the configured issuer, character by character."
+    AudienceMismatch = 43 "audience_mismatch" InvalidToken "`aud` does not hold what `audience_required` asks for."
+    TokenExpired = 44 "token_expired" InvalidToken "`exp` is reached."
+    TokenNotYetValid = 45 "token_not_yet_valid" InvalidToken "`nbf` is in the future; compare the clocks."
+    TokenIssuedInFuture = 46 "token_issued_in_future" InvalidToken "`iat` is more than 60 seconds in the future; compare the clocks."
+    NotAnAccessToken = 47 "not_an_access_token" InvalidToken "A token of type `JWT` looks like an ID token or a logout token."
+
+    TokenUnbound = 60 "token_unbound" InvalidToken "The token has no `cnf`: the authorization server did not bind it to a certificate."
+    ConfirmationMalformed = 61 "confirmation_malformed" InvalidToken "`cnf` is not an object, is empty, or `x5t#S256` is not 43 characters of canonical base64url."
+    ConfirmationUnsupported = 62 "confirmation_unsupported" InvalidToken "`cnf` has a member that is not checked here, such as `jkt`."
+    CertificateMissing = 63 "certificate_missing" InvalidToken "The token is bound to a certificate, and the connection has none."
+    CertificateMismatch = 64 "certificate_mismatch" InvalidToken "The token is bound to another certificate than that of the connection: a stolen token, or a renewed certificate."
+    CertificateMalformed = 65 "certificate_malformed" InvalidToken "The client certificate is larger than 16 KiB, not exactly one, or its dates cannot be read."
+    CertificateExpired = 66 "certificate_expired" InvalidToken "The client certificate is past its `notAfter` (`client_certificate_validity`)."
+    CertificateNotYetValid = 67 "certificate_not_yet_valid" InvalidToken "The client certificate is before its `notBefore` (`client_certificate_validity`)."
+    EarlyData = 68 "early_data" TooEarly "The request came in TLS 1.3 early data, which proves no key and can be replayed."
+
+    InsufficientScope = 80 "insufficient_scope" InsufficientScope "The token lacks what `scopes_required` asks for."
+    InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."
+    InsufficientRoles = 82 "insufficient_roles" InsufficientScope "The token lacks what `roles_required` asks for."
+
+    InternalError = 99 "internal_error" Internal "keybound failed; please report it with the log of that moment."
+}
+
+/// `docs/reasons.md`, generated.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Reasons\n\n\
+         Each decision has one reason. It is logged and counted, and never sent to the client, who sees only the status and the\n\
+         `error` of RFC 6750. Codes and numbers do not change and are not used again. This file is generated from\n\
+         `src/reason.rs` (`make docs`).\n\n\
+         | code | number | status | `error` | meaning |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    for reason in Reason::ALL {
+        let answer = reason.answer();
+        let status = match answer {
+            Answer::Allow => "(allowed)".to_owned(),
+            _ => answer.status().to_string(),
+        };
+        let error = answer.error().map_or_else(String::new, |e| format!("`{e}`"));
+        text.push_str(&format!(
+            "| `{}` | {} | {status} | {error} | {} |\n",
+            reason.code(),
+            *reason as u32,
+            reason.meaning()
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_numbers_are_unique_and_fit_a_log_field() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            assert!(a.code().bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
+            assert_eq!(a.code_c().to_str(), Ok(a.code()));
+            for b in &Reason::ALL[..i] {
+                assert!(a.code() != b.code() && (*a as u32) > (*b as u32));
+            }
+        }
+    }
+
+    #[test]
+    fn only_allowed_has_no_status() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.answer().status() == 0, *reason == Reason::Allowed);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! JWT access tokens (RFC 9068): header policy, issuer, audience and required claims, in the order that costs least.
+
+use super::rule::Rule;
+use super::{Facts, claims};
+use crate::binding::Confirmation;
+use crate::crypto::Algorithm;
+use crate::jose::jwk::JwkSet;
+use crate::jose::jws::{Compact, Header, Type};
+use crate::jose::{b64, json};
+use crate::reason::Reason;
+
+/// Claims that RFC 9068 §2.2 requires, besides those that are always required.
+pub(crate) const RFC9068_CLAIMS: [&str; 4] = ["sub", "client_id", "iat", "jti"];
+/// Claims that no access token has: ID tokens (OpenID Connect Core §2, §3.1.3.6, §3.3.2.11) and logout tokens.
+const FOREIGN_CLAIMS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
+
+/// An issuer with its keys and the audience expected from it: no key can verify for another issuer (RFC 8725 §3.8).
+pub(crate) struct Issuer {
+    pub(crate) name: String,
+    pub(crate) keys: JwkSet,
+    /// `None` only where the configuration says so by name.
+    pub(crate) audience: Option<Rule>,
+}
+
+/// What a JWT must look like to be an access token.
+pub(crate) struct Policy {
+    pub(crate) issuer: Issuer,
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) accept_jwt_type: bool,
+    /// `claims_required`; `None`: RFC 9068's for `at+jwt`, none for `JWT`.
+    pub(crate) claims_required: Option<Vec<String>>,
+}
+
+/// A token that was read, and whose signature was not checked.
+pub(crate) struct Unverified<'a> {
+    parts: Compact<'a>,
+    header: Header,
+    payload: Vec<u8>,
+    pub(crate) facts: Facts,
+}
+
+impl Policy {
+    /// Reads a token and checks what costs little, so that junk never costs a signature check.
+    pub(crate) fn read<'a>(&self, token: &'a [u8]) -> Result<Unverified<'a>, Reason> {
+        let parts = Compact::split(token)?;
+        let header = Header::parse(parts.header)?;
+        if !self.algorithms.contains(&header.algorithm) {
+            return Err(Reason::AlgorithmRefused);
+        }
+        match header.typ {
+            Type::AccessToken => {}
+            Type::Jwt if self.accept_jwt_type => {}
+            Type::Absent | Type::Jwt | Type::Other => return Err(Reason::TypeRefused),
+        }
+        let payload = b64::decode(parts.payload).ok_or(Reason::TokenNotJwt)?;
+        let facts = self.facts(header.typ, &payload)?;
+        Ok(Unverified { parts, header, payload, facts })
+    }
+
+    fn facts(&self, typ: Type, payload: &[u8]) -> Result<Facts, Reason> {
+        let claims = json::parse_object(payload).map_err(|_| Reason::ClaimsMalformed)?;
+        // RFC 9068 §4: exact comparison, a trailing slash matters.
+        let issuer = claims::text(&claims, "iss")?.ok_or(Reason::ClaimMissing)?;
+        if issuer != self.issuer.name {
+            return Err(Reason::IssuerMismatch);
+        }
+        if let Some(audience) = &self.issuer.audience {
+            claims.get("aud").ok_or(Reason::ClaimMissing)?;
+            if !audience.holds(&claims)? {
+                return Err(Reason::AudienceMismatch);
+            }
+        }
+        let facts = Facts {
+            expires: claims::date(&claims, "exp")?.ok_or(Reason::ClaimMissing)?,
+            not_before: claims::date(&claims, "nbf")?,
+            issued: claims::date(&claims, "iat")?,
+            confirmation: Confirmation::of_claims(&claims),
+        };
+        for name in ["sub", "client_id", "jti"] {
+            claims::text(&claims, name)?;
+        }
+        let present = |name: &str| claims.get(name).is_some();
+        let complete = match (&self.claims_required, typ) {
+            (Some(required), _) => required.iter().all(|name| present(name)),
+            (None, Type::AccessToken) => RFC9068_CLAIMS.iter().all(|name| present(name)),
+            (None, _) => true,
+        };
+        if !complete {
+            return Err(Reason::ClaimMissing);
+        }
+        // Without a type of its own (RFC 8725 §3.12) an access token is told from the issuer's other tokens by its claims.
+        if typ == Type::Jwt
+            && (FOREIGN_CLAIMS.iter().any(|name| present(name))
+                || !(present("client_id") || present("scope") || present("scp")))
+        {
+            return Err(Reason::NotAnAccessToken);
+        }
+        Ok(facts)
+    }
+
+    /// Checks the signature with the issuer's keys, and gives out the claims.
+    pub(crate) fn verify(&self, token: Unverified<'_>) -> Result<Vec<u8>, Reason> {
+        let Unverified { parts, header, payload, .. } = token;
+        let signature = b64::decode(parts.signature).ok_or(Reason::TokenNotJwt)?;
+        let mut known = false;
+        for key in self.issuer.keys.candidates(header.kid.as_deref(), header.algorithm) {
+            known = true;
+            if key.verify(header.algorithm, parts.signed, &signature) {
+                return Ok(payload);
+            }
+        }
+        Err(if known { Reason::SignatureInvalid } else { Reason::KeyUnknown })
+    }
+}
