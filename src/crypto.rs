@@ -322,14 +322,12 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
 /// Whether two hashes are equal, in time that does not depend on where they differ.
 #[must_use]
 pub fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    // Four words: comparing octet by octet costs 400 instructions on the hot path.
+    // Word by word, and one comparison at the end: octet by octet costs 400 instructions on the hot path.
     let (a, _) = a.as_chunks::<8>();
     let (b, _) = b.as_chunks::<8>();
-    let mut same = subtle::Choice::from(1);
-    for (a, b) in a.iter().zip(b) {
-        same &= u64::from_ne_bytes(*a).ct_eq(&u64::from_ne_bytes(*b));
-    }
-    same.into()
+    let words = a.iter().zip(b);
+    let different = words.fold(0, |acc, (a, b)| acc | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
+    different.ct_eq(&0).into()
 }
 
 #[cfg(test)]

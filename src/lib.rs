@@ -11,7 +11,7 @@
 //! The driver's obligation: after each call that succeeds, read [`Check::step`], do what it says exactly once, and feed
 //! the answer back. Anything but [`Step::Allow`] is a refusal, and so is an error, a panic, or stopping half way.
 
-#![deny(unsafe_code)]
+#![deny(unsafe_code, unreachable_pub)]
 // No input may panic; tests may.
 #![cfg_attr(
     not(test),

@@ -8,6 +8,7 @@ use crate::binding::Mode;
 use crate::crypto::Algorithm;
 use crate::jose::json::{self, Value};
 use crate::jose::jwk::{JwkSet, SkippedKey};
+use crate::jose::jws::HeaderMemo;
 use crate::token::jwt::{Issuer, Policy};
 use crate::token::rule::{Rule, Words};
 
@@ -301,7 +302,7 @@ impl<'a> Options<'a> {
         let claims = self.value(CLAIMS)?;
         let paths: Option<Vec<Vec<String>>> = match &claims {
             None => Some(Vec::new()),
-            Some(claims) => claims.as_array().and_then(|claims| {
+            Some(claims) => claims.as_array().filter(|claims| !claims.is_empty()).and_then(|claims| {
                 claims
                     .iter()
                     .map(|claim| match claim {
@@ -375,6 +376,7 @@ impl<'a> Options<'a> {
                 algorithms: self.algorithms()?,
                 accept_jwt_type: self.accept_jwt_type()?,
                 claims_required: self.strings("claims_required")?,
+                headers: HeaderMemo::default(),
             },
             mode: self.mode()?,
             certificate_validity: self.boolean("client_certificate_validity")?,

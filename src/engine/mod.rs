@@ -109,8 +109,16 @@ impl Engine {
         if request.early_data && self.verifier.needs_certificate() {
             return Err(Reason::EarlyData);
         }
-        let identity = self.identity(request.certificate)?;
-        let remembered = self.memory.try_lock().ok().and_then(|mut memory| memory.tokens.get(token));
+        let certificate = self.certificate_bytes(request.certificate);
+        let (known, remembered) = match self.memory.try_lock() {
+            Ok(mut memory) => (certificate.and_then(|bytes| memory.identities.get(bytes)), memory.tokens.get(token)),
+            Err(_) => (None, None),
+        };
+        let identity = match (known, certificate) {
+            (Some(identity), _) => Some(identity),
+            (None, None) => self.verifier.identity(request.certificate)?,
+            (None, Some(bytes)) => self.learn(request.certificate, bytes)?,
+        };
         if let Some(facts) = remembered {
             let bound = self.verifier.check_request(&facts, identity.as_ref(), request.now)?;
             if let Some(claims) = claims {
@@ -132,20 +140,23 @@ impl Engine {
         Ok(verified.bound)
     }
 
-    fn identity(&self, certificate: ClientCertificate<'_>) -> Result<Option<Identity>, Reason> {
-        let input = match certificate {
-            ClientCertificate::Der(input) | ClientCertificate::Pem(input) if self.verifier.needs_certificate() => input,
-            other => return self.verifier.identity(other),
-        };
-        let remembered = self.memory.try_lock().ok().and_then(|memory| memory.identities.get(input));
-        if remembered.is_some() {
-            return Ok(remembered);
+    /// The bytes of a certificate that is to be identified, for the two forms that carry them.
+    fn certificate_bytes<'a>(&self, certificate: ClientCertificate<'a>) -> Option<&'a [u8]> {
+        match certificate {
+            ClientCertificate::Der(bytes) | ClientCertificate::Pem(bytes) => {
+                self.verifier.needs_certificate().then_some(bytes)
+            }
+            ClientCertificate::Absent | ClientCertificate::Known(_) => None,
         }
+    }
+
+    /// Identifies a certificate, and remembers it by its bytes.
+    fn learn(&self, certificate: ClientCertificate<'_>, bytes: &[u8]) -> Result<Option<Identity>, Reason> {
         let identity = self.verifier.identity(certificate)?;
         if let Some(identity) = identity
             && let Ok(mut memory) = self.memory.try_lock()
         {
-            memory.identities.insert(input, identity);
+            memory.identities.insert(bytes, identity);
         }
         Ok(identity)
     }

@@ -141,8 +141,10 @@ pub fn parse_object(text: &[u8]) -> Result<Object<'_>, JsonError> {
 
 /// Parses a document that must be one value and nothing else.
 pub fn parse(text: &[u8]) -> Result<Value<'_>, JsonError> {
+    // Checked at once, and not string by string.
+    let text = std::str::from_utf8(text).map_err(|_| JsonError("not UTF-8".into()))?;
     let members = Cell::new(0);
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let strict = Strict { depth: 0, members: &members };
     let value = strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|e| JsonError::of(&e, "not valid JSON"))
@@ -266,7 +268,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
         let inner = self.deeper()?;
-        let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::with_capacity(16);
+        // Claims have a dozen members, what is nested in them one or two.
+        let expected = if self.depth == 0 { 16 } else { 2 };
+        let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::with_capacity(expected);
         while let Some(name) = map.next_key_seed(Name)? {
             self.count()?;
             // Linear while short; a long object is checked once at its end.

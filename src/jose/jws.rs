@@ -1,5 +1,7 @@
 //! The compact JWS (RFC 7515 §7.1): three parts, one strict header, one signature.
 
+use std::sync::{Arc, Mutex};
+
 use super::b64;
 use super::json::{self, Object, Value};
 use crate::crypto::Algorithm;
@@ -26,7 +28,7 @@ impl<'a> Compact<'a> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
-        let mut dots = token.iter().enumerate().filter(|(_, c)| **c == b'.').map(|(i, _)| i);
+        let mut dots = memchr::memchr_iter(b'.', token);
         let (Some(first), Some(second)) = (dots.next(), dots.next()) else {
             return Err(Reason::TokenNotJwt);
         };
@@ -90,6 +92,42 @@ impl Header {
             return Err(Reason::HeaderMalformed);
         }
         Ok(Header { algorithm, kid: kid.map(Into::into), typ: Type::of(text_of(&header, "typ")?) })
+    }
+}
+
+/// Headers of tokens whose signature was right. An issuer writes the same few again and again.
+///
+/// Only ever tried, never waited for: who finds it taken parses.
+#[derive(Default)]
+pub(crate) struct HeaderMemo(Mutex<Vec<(Box<[u8]>, Arc<Header>)>>);
+
+impl HeaderMemo {
+    /// As many as an issuer has keys in use.
+    const ENTRIES: usize = 8;
+
+    /// The header, remembered or parsed.
+    pub(crate) fn parse(&self, encoded: &[u8]) -> Result<Arc<Header>, Reason> {
+        let remembered = self
+            .0
+            .try_lock()
+            .ok()
+            .and_then(|memo| memo.iter().find(|(own, _)| **own == *encoded).map(|(_, header)| Arc::clone(header)));
+        match remembered {
+            Some(header) => Ok(header),
+            None => Header::parse(encoded).map(Arc::new),
+        }
+    }
+
+    /// Remembers the header of a verified token, in place of the one that came longest ago.
+    pub(crate) fn remember(&self, encoded: &[u8], header: &Arc<Header>) {
+        if let Ok(mut memo) = self.0.try_lock()
+            && memo.iter().all(|(own, _)| **own != *encoded)
+        {
+            if memo.len() >= Self::ENTRIES {
+                memo.remove(0);
+            }
+            memo.push((encoded.into(), Arc::clone(header)));
+        }
     }
 }
 
@@ -202,6 +240,25 @@ mod tests {
         let plain = header(r#"{"alg":"ES256","kid":"a"}"#).expect("valid");
         let decorated = header(r#"{"alg":"ES256","kid":"a","jwk":{},"jku":"https://x","x5u":"https://x","x5c":[],"enc":"A256GCM","zip":"DEF"}"#).expect("valid");
         assert_eq!(format!("{plain:?}"), format!("{decorated:?}"));
+    }
+
+    #[test]
+    fn a_header_is_remembered_by_all_its_bytes_and_eight_at_the_most() {
+        let encode = |kid: usize| b64::encode(format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#).as_bytes());
+        let memo = HeaderMemo::default();
+        for kid in 0..20 {
+            let encoded = encode(kid);
+            let first = memo.parse(encoded.as_bytes()).expect("valid");
+            memo.remember(encoded.as_bytes(), &first);
+            memo.remember(encoded.as_bytes(), &first);
+            assert!(Arc::ptr_eq(&first, &memo.parse(encoded.as_bytes()).expect("valid")));
+            assert_eq!(
+                memo.parse(encode(kid + 1).as_bytes()).expect("valid").kid.as_deref(),
+                Some(&*(kid + 1).to_string())
+            );
+            assert!(memo.parse(&encoded.as_bytes()[1..]).is_err());
+        }
+        assert_eq!(memo.0.lock().expect("free").len(), 8);
     }
 
     #[test]

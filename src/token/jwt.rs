@@ -1,11 +1,13 @@
 //! JWT access tokens (RFC 9068): header policy, issuer, audience and required claims, in the order that costs least.
 
+use std::sync::Arc;
+
 use super::rule::Rule;
 use super::{Facts, claims};
 use crate::binding::Confirmation;
 use crate::crypto::Algorithm;
 use crate::jose::jwk::JwkSet;
-use crate::jose::jws::{Compact, Header, Type};
+use crate::jose::jws::{Compact, Header, HeaderMemo, Type};
 use crate::jose::{b64, json};
 use crate::reason::Reason;
 
@@ -29,12 +31,13 @@ pub(crate) struct Policy {
     pub(crate) accept_jwt_type: bool,
     /// `claims_required`; `None`: RFC 9068's for `at+jwt`, none for `JWT`.
     pub(crate) claims_required: Option<Vec<String>>,
+    pub(crate) headers: HeaderMemo,
 }
 
 /// A token that was read, and whose signature was not checked.
 pub(crate) struct Unverified<'a> {
     parts: Compact<'a>,
-    header: Header,
+    header: Arc<Header>,
     payload: Vec<u8>,
     pub(crate) facts: Facts,
 }
@@ -43,7 +46,7 @@ impl Policy {
     /// Reads a token and checks what costs little, so that junk never costs a signature check.
     pub(crate) fn read<'a>(&self, token: &'a [u8]) -> Result<Unverified<'a>, Reason> {
         let parts = Compact::split(token)?;
-        let header = Header::parse(parts.header)?;
+        let header = self.headers.parse(parts.header)?;
         if !self.algorithms.contains(&header.algorithm) {
             return Err(Reason::AlgorithmRefused);
         }
@@ -106,6 +109,7 @@ impl Policy {
         for key in self.issuer.keys.candidates(header.kid.as_deref(), header.algorithm) {
             known = true;
             if key.verify(header.algorithm, parts.signed, &signature) {
+                self.headers.remember(parts.header, &header);
                 return Ok(payload);
             }
         }

@@ -1,0 +1,82 @@
+# keybound: the commands. Each installs what it lacks (Debian 12, root or sudo).
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+LUADIR ?= $(PREFIX)/share/lua/5.1
+DESTDIR ?=
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+LIB := target/release/libkeybound.so
+
+.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx lint bench header docs install clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+build: ## the library and the command line, in target/release
+	cargo build --release --locked
+
+demo: ## a real nginx and a real authorization server: who is let through, and who is not and why
+	tools/setup.sh build nginx as
+	$(MAKE) --no-print-directory build
+	nginx-test/demo.sh run
+
+demo-up: ## the same, left running to play with
+	tools/setup.sh build nginx as
+	$(MAKE) --no-print-directory build
+	nginx-test/demo.sh up
+
+demo-down: ## stop it
+	nginx-test/demo.sh down
+
+test: ## everything
+	tools/setup.sh test
+	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx
+	nginx-test/demo.sh run
+
+test-rust:
+	cargo test --locked
+	cargo test --locked --no-default-features --features aws-lc,cli --target-dir target/aws-lc
+
+test-c: build
+	tests/c/run.sh
+
+test-mlua:
+	mlua/run.sh
+
+test-nginx: build
+	t/run.sh
+
+lint: ## format, clippy, rustdoc, luacheck, generated files
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked -p keybound-mlua -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	luacheck -q lua
+	cargo test --locked --quiet --test generated
+
+bench: ## criterion, the ratio to the raw signature, instructions and time of the hot call, the hot call from Lua
+	tools/setup.sh build nginx as bench
+	$(MAKE) --no-print-directory build
+	cargo bench --locked --bench check
+	benches/hot.sh
+	benches/lua/run.sh
+
+header docs: ## write include/keybound.h, cdefs.lua, docs/reasons.md and docs/configuration.md from the code
+	UPDATE=1 cargo test --quiet --test generated
+
+install: build ## the library, header, pkg-config file, Lua modules and command line, below $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LUADIR)/resty/keybound
+	install -m 755 $(LIB) $(DESTDIR)$(LIBDIR)/libkeybound.so.$(VERSION)
+	ln -sf libkeybound.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libkeybound.so.1
+	ln -sf libkeybound.so.1 $(DESTDIR)$(LIBDIR)/libkeybound.so
+	install -m 644 include/keybound.h $(DESTDIR)$(PREFIX)/include/
+	sed -e 's|@prefix@|$(PREFIX)|' -e 's|@libdir@|$(LIBDIR)|' -e 's|@version@|$(VERSION)|' packaging/keybound.pc.in \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/keybound.pc
+	install -m 644 lua/resty/keybound.lua $(DESTDIR)$(LUADIR)/resty/
+	install -m 644 lua/resty/keybound/*.lua $(DESTDIR)$(LUADIR)/resty/keybound/
+	install -m 755 target/release/keybound $(DESTDIR)$(PREFIX)/bin/
+
+clean:
+	cargo clean

@@ -1,0 +1,310 @@
+--- keybound for OpenResty: lets a request through only if its access token is bound to the client certificate of its
+-- connection (RFC 8705).
+--
+--     -- init_by_lua_block
+--     local keybound = require "resty.keybound"
+--     kb = assert(keybound.new({ issuer = ..., jwks = ..., audience_required = { ... } }))
+--
+--     -- access_by_lua_block
+--     kb:access()
+
+local library = require "resty.keybound.library"
+local request = require "resty.keybound.request"
+local base = require "resty.core.base"
+local cjson = require "cjson.safe"
+local ffi = require "ffi"
+
+local C = library.constants
+local lib = library.lib
+
+local ffi_gc = ffi.gc
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local get_request = base.get_request
+local clear_header = ngx.req.clear_header
+local set_header = ngx.req.set_header
+local error = error
+local ipairs = ipairs
+local pairs = pairs
+local rawset = rawset
+local setmetatable = setmetatable
+local tonumber = tonumber
+local type = type
+local ngx = ngx
+local ngx_log = ngx.log
+local ERR = ngx.ERR
+local WARN = ngx.WARN
+
+local STEP_ALLOW = C.STEP_ALLOW
+local STEP_RESPOND = C.STEP_RESPOND
+local WANT_CLAIMS = C.WANT_CLAIMS
+local ERRBUF_SIZE = 2048
+
+local engine_ptr_t = ffi.typeof("kb_engine *[1]")
+local errbuf_t = ffi.typeof("uint8_t[?]")
+local size_t = ffi.typeof("size_t[1]")
+local thumbprint_t = ffi.typeof("uint8_t[1][$]", C.THUMBPRINT_SIZE)
+
+-- Scratch: filled and read without a yield between.
+local facts = request.facts
+local decision = ffi_new("kb_decision")
+decision.struct_size = ffi.sizeof("kb_decision")
+local str = ffi_new("kb_str")
+local str2 = ffi_new("kb_str")
+
+-- Closures, not the C functions themselves: a finalizer that is a C function can run after its library object was collected.
+local function free_engine(ptr) lib.kb_engine_free(ptr) end
+local function free_check(ptr) lib.kb_check_free(ptr) end
+
+local _M = { _VERSION = library.version }
+local mt = { __index = _M }
+
+-- What the Lua side takes, besides the engine's configuration.
+local OPTIONS = {
+  ctx = "boolean",                 -- access() leaves the decision in ngx.ctx.keybound; default true
+  certificate_source = "string",   -- "ssl" (default where it can be had) or "variable"
+}
+
+
+local function string_of(s)
+  if s.ptr == nil then
+    return nil
+  end
+  return ffi_str(s.ptr, s.len)
+end
+
+
+--- Reads every element that a function of (engine, index, out) gives.
+local function list(f, ptr)
+  local items = {}
+  while f(ptr, #items, str) == C.OK do
+    items[#items + 1] = string_of(str)
+  end
+  return items
+end
+
+
+local function check_options(opts)
+  for name, value in pairs(opts) do
+    if not OPTIONS[name] then
+      return nil, "keybound.new: " .. name .. ": unknown option of the Lua side; it has ctx and certificate_source"
+    end
+    if type(value) ~= OPTIONS[name] then
+      return nil, "keybound.new: " .. name .. ": must be a " .. OPTIONS[name]
+    end
+  end
+  return true
+end
+
+
+--- Makes an engine. Call it in init_by_lua or init_worker_by_lua and keep the result.
+-- @tparam table|string config the configuration (docs/configuration.md), as a table or as JSON
+-- @tparam[opt] table opts `ctx` (boolean, default true): access() leaves the decision in `ngx.ctx.keybound`;
+--   `certificate_source` ("ssl" or "variable"): where the certificate is read from
+-- @treturn table|nil engine
+-- @treturn nil|string message that names the option and the valid values
+function _M.new(config, opts)
+  opts = opts or {}
+  if type(opts) ~= "table" then
+    return nil, "keybound.new: expect a table at #2"
+  end
+  local ok, err = check_options(opts)
+  if not ok then
+    return nil, err
+  end
+  if type(config) == "table" then
+    config, err = cjson.encode(config)
+    if not config then
+      return nil, "keybound.new: the configuration is not JSON: " .. err
+    end
+  elseif type(config) ~= "string" then
+    return nil, "keybound.new: expect a table or a JSON string at #1"
+  end
+  local fill, source_err = request.filler(opts.certificate_source)
+  if not fill then
+    return nil, "keybound.new: " .. source_err
+  end
+
+  local out, errbuf, errlen = engine_ptr_t(), errbuf_t(ERRBUF_SIZE), size_t()
+  local rc = lib.kb_engine_new(config, #config, out, errbuf, ERRBUF_SIZE, errlen)
+  if rc == C.E_CONFIG then
+    local len = tonumber(errlen[0])
+    return nil, "keybound.new: " .. ffi_str(errbuf, len < ERRBUF_SIZE and len or ERRBUF_SIZE)
+  end
+  if rc ~= C.OK then
+    return nil, "keybound.new: " .. library.strerror(rc)
+  end
+  local ptr = ffi_gc(out[0], free_engine)
+  for _, warning in ipairs(list(lib.kb_engine_warning, ptr)) do
+    ngx_log(WARN, "keybound: ", warning)
+  end
+  return setmetatable({
+    ptr = ptr,
+    fill = fill,
+    headers = list(lib.kb_engine_upstream_header, ptr),
+    flags = opts.ctx == false and 0 or WANT_CLAIMS,
+  }, mt)
+end
+
+
+--- Decides about the current request; what is decided is left in `decision`.
+-- @return 0, or the status of a failed call
+local function decide(self, flags)
+  local r = get_request()
+  if not r then
+    error("keybound: no request found")
+  end
+  self.fill(r)
+  facts.flags = facts.flags + flags
+  return lib.kb_engine_decide(self.ptr, facts, decision)
+end
+
+
+-- The decision as the application sees it; the claims are decoded when they are asked for.
+local decision_mt = {
+  __index = function(self, name)
+    if name ~= "claims" or not self.check then
+      return nil
+    end
+    if lib.kb_check_claims(self.check, str) ~= C.OK then
+      return nil
+    end
+    local claims = cjson.decode(string_of(str))
+    rawset(self, "claims", claims)
+    return claims
+  end,
+}
+
+
+--- Takes an allowed decision over into a table; its check is freed with the table.
+local function granted()
+  return setmetatable({ allowed = true, reason = "allowed", check = ffi_gc(decision.check, free_check) }, decision_mt)
+end
+
+
+--- Takes a refusal over into a table.
+local function refusal()
+  local response = decision.response
+  return {
+    allowed = false,
+    reason = ffi_str(lib.kb_reason_code(decision.reason)),
+    status = response.status,
+    www_authenticate = string_of(response.www_authenticate),
+    content_type = string_of(response.content_type),
+    body = string_of(response.body),
+  }
+end
+
+
+--- The headers of an allowed request.
+-- @return a table of name to value, or to false where the header is to be removed
+local function upstream_headers(check)
+  local headers, i = {}, 0
+  while lib.kb_check_header(check, i, str, str2) == C.OK do
+    headers[string_of(str)] = string_of(str2) or false
+    i = i + 1
+  end
+  return headers
+end
+
+
+--- Decides about the current request without acting on it.
+-- @treturn table|nil `{ allowed, reason, claims, headers }` of an allowed request;
+--   `{ allowed = false, reason, status, www_authenticate, content_type, body }` of a refused one
+-- @treturn nil|string message where no decision was made; that is a refusal
+function _M:decide()
+  local rc = decide(self, WANT_CLAIMS)
+  if rc ~= C.OK then
+    return nil, "keybound.decide: " .. library.strerror(rc)
+  end
+  if decision.step == STEP_ALLOW then
+    local result = granted()
+    result.headers = upstream_headers(result.check)
+    return result
+  end
+  if decision.step ~= STEP_RESPOND then
+    return nil, "keybound.decide: a step that this host cannot take"
+  end
+  return refusal()
+end
+
+
+local function fail(message)
+  ngx_log(ERR, "keybound: ", message)
+  return ngx.exit(500)
+end
+
+
+local function refuse(self)
+  local result = refusal()
+  ngx_log(WARN, "keybound: refused, reason=", result.reason, ", status=", result.status)
+  if self.flags ~= 0 then
+    ngx.ctx.keybound = result
+  end
+  ngx.status = result.status
+  local header = ngx.header
+  header["WWW-Authenticate"] = result.www_authenticate
+  header["Content-Type"] = result.content_type
+  header["Content-Length"] = #result.body
+  header["Cache-Control"] = "no-store"
+  ngx.print(result.body)
+  return ngx.exit(result.status)
+end
+
+
+--- Lets the current request go on, or answers it. Call it in access_by_lua.
+--
+-- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`) unless the option `ctx` is false.
+function _M:access()
+  local headers = self.headers
+  -- First of all, on every path: what the client sends under these names never reaches the upstream.
+  for i = 1, #headers do
+    clear_header(headers[i])
+  end
+  local rc = decide(self, self.flags)
+  if rc ~= 0 then
+    return fail(library.strerror(rc))
+  end
+  local step = decision.step
+  if step == STEP_RESPOND then
+    return refuse(self)
+  end
+  if step ~= STEP_ALLOW then
+    return fail("a step that this host cannot take")
+  end
+  if decision.check == nil then
+    return
+  end
+  local result = granted()
+  if #headers > 0 then
+    for name, value in pairs(upstream_headers(result.check)) do
+      if value then
+        set_header(name, value)
+      end
+    end
+  end
+  if self.flags ~= 0 then
+    ngx.ctx.keybound = result
+  end
+end
+
+
+--- The x5t#S256 thumbprint of a certificate (RFC 8705 §3.1).
+-- @tparam string cert PEM as `$ssl_client_raw_cert` gives it, or DER
+-- @treturn string|nil 43 characters of base64url
+-- @treturn nil|string message
+function _M.thumbprint(cert)
+  if type(cert) ~= "string" then
+    return nil, "keybound.thumbprint: expect a string at #1"
+  end
+  local form = cert:sub(1, 5) == "-----" and C.CERT_PEM or C.CERT_DER
+  local out = thumbprint_t()
+  local rc = lib.kb_certificate_thumbprint(cert, #cert, form, out)
+  if rc ~= C.OK then
+    return nil, "keybound.thumbprint: " .. library.strerror(rc)
+  end
+  return ffi_str(out[0])
+end
+
+
+return _M

@@ -1,0 +1,52 @@
+--- Finds and loads libkeybound, and refuses one that these declarations do not fit.
+
+local constants = require "resty.keybound.cdefs"
+local ffi = require "ffi"
+
+local concat = table.concat
+local error = error
+local gmatch = string.gmatch
+local gsub = string.gsub
+local io_open = io.open
+local package = package
+local ipairs = ipairs
+local pcall = pcall
+
+
+--- The library beside the other C modules of this Lua, else where the system's loader looks.
+local function load()
+  local tried = {}
+  for template in gmatch(package.cpath, "[^;]+") do
+    local path = gsub(template, "%?", "libkeybound")
+    local file = io_open(path, "rb")
+    if file then
+      file:close()
+      return ffi.load(path)
+    end
+    tried[#tried + 1] = path
+  end
+  for _, name in ipairs { "libkeybound.so.1", "keybound" } do
+    local ok, lib = pcall(ffi.load, name)
+    if ok then
+      return lib
+    end
+    tried[#tried + 1] = name
+  end
+  error("libkeybound.so is not found; tried " .. concat(tried, ", "))
+end
+
+
+local lib = load()
+local abi = lib.kb_abi_version()
+if abi ~= constants.ABI_VERSION then
+  error("libkeybound with ABI " .. constants.ABI_VERSION .. " required but got " .. abi)
+end
+
+
+return {
+  -- Held by every module that uses it: it must outlive all objects that it made.
+  lib = lib,
+  constants = constants,
+  version = ffi.string(lib.kb_version()),
+  strerror = function(status) return ffi.string(lib.kb_strerror(status)) end,
+}

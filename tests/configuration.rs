@@ -1,0 +1,122 @@
+//! A configuration that is wrong, or leaves a check out without saying so by name, is refused with the option's name.
+
+mod common;
+
+use common::{config, without};
+use keybound::Verifier;
+use keybound::engine::OPTIONS;
+use serde_json::{Value, json};
+
+fn refused(change: impl FnOnce(&mut Value)) -> String {
+    match Verifier::new(&config(change)) {
+        Ok(_) => "accepted".to_owned(),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn the_smallest_configuration_is_accepted() {
+    assert_eq!(refused(|_| {}), "accepted");
+}
+
+#[test]
+fn every_option_refuses_wrong_types_and_names_itself() {
+    for option in OPTIONS {
+        let name = option.name;
+        for value in [
+            json!(null),
+            json!(-1),
+            json!(1.5),
+            json!({}),
+            json!([]),
+            json!([1]),
+            json!([""]),
+            json!(""),
+            json!("\u{1}\u{2}"),
+        ] {
+            // A JWK set may come as a string; what is in it is then wrong.
+            let message = refused(|c| c[name] = value.clone());
+            let harmless = matches!((name, &value), ("issuer" | "unauthorized_error_message" | "forbidden_error_message", Value::String(s)) if !s.is_empty());
+            assert!(harmless || message.starts_with(&format!("{name}: ")), "{name} {value}: {message}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_option_is_refused_with_the_nearest_name() {
+    assert_eq!(
+        refused(|c| c["proof_of_posession_mtls"] = "off".into()),
+        "proof_of_posession_mtls: unknown option; did you mean proof_of_possession_mtls?"
+    );
+    assert_eq!(
+        refused(|c| c["scope_required"] = json!(["a"])),
+        "scope_required: unknown option; did you mean scopes_required?"
+    );
+    assert!(refused(|c| c["zzz"] = 1.into()).starts_with("zzz: unknown option; the options are issuer, jwks"));
+}
+
+#[test]
+fn rfc8725_3_9_a_a_configuration_without_a_check_does_not_load() {
+    for (name, why) in [("issuer", "required"), ("jwks", "required"), ("audience_required", "insecure_any_audience")] {
+        let message = refused(|c| without(c, name));
+        assert!(message.starts_with(name) && message.contains(why), "{message}");
+    }
+    assert!(refused(|c| c["insecure_any_audience"] = true.into()).contains("contradicts"));
+    for required in ["audience_required", "scopes_required", "groups_required", "roles_required"] {
+        assert!(refused(|c| c[required] = json!([" "])).starts_with(required));
+    }
+    assert!(refused(|c| c["scopes_claim"] = json!(["scp"])).contains("no effect"));
+    assert!(refused(|c| c["algorithms"] = json!(["none"])).contains("RS256"));
+    assert!(refused(|c| c["algorithms"] = json!(["HS256"])).contains("EdDSA"));
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_the_range() {
+    assert_eq!(refused(|c| c["leeway"] = 60.into()), "accepted");
+    assert_eq!(refused(|c| c["leeway"] = json!(5.0)), "accepted");
+    assert!(refused(|c| c["leeway"] = 61.into()).contains("0 to 60"));
+    assert!(refused(|c| c["token_cache_entries"] = 1_000_001.into()).contains("0 to 1000000"));
+    assert!(refused(|c| c["proof_of_possession_mtls"] = "on".into()).contains("strict, optional or off"));
+    assert!(refused(|c| c["token_types"] = json!(["jwt"])).contains("at+jwt, JWT"));
+}
+
+#[test]
+fn rfc6750_3_b_what_goes_into_the_challenge_is_checked_at_load() {
+    for realm in ["a\"b", "a\\b", "a\nb", "é"] {
+        assert!(refused(|c| c["realm"] = realm.into()).starts_with("realm: "), "{realm:?}");
+    }
+    for scope in ["a\"", "a\\", "é", "a\u{7f}"] {
+        assert!(refused(|c| c["scopes_required"] = json!([scope])).starts_with("scopes_required: "), "{scope:?}");
+    }
+}
+
+#[test]
+fn upstream_headers_are_names_once_each_and_never_those_of_the_protocol() {
+    let with = |claims: Value, names: Value| {
+        refused(|c| {
+            c["upstream_headers_claims"] = claims;
+            c["upstream_headers_names"] = names;
+        })
+    };
+    assert_eq!(with(json!(["sub", ["a", "b"]]), json!(["X-Sub", "X-B"])), "accepted");
+    assert!(with(json!(["sub"]), json!(["X-Sub", "X-B"])).contains("one name for each"));
+    assert!(with(json!(["a", "b"]), json!(["X-A", "x-a"])).contains("twice"));
+    for name in ["X A", "X_A", "X:A", "X\r\nA", "Authorization", "HOST", "content-length"] {
+        assert!(with(json!(["a"]), json!([name])).starts_with("upstream_headers_names: "), "{name:?}");
+    }
+}
+
+#[test]
+fn a_jwk_set_may_be_a_string_of_json() {
+    assert_eq!(refused(|c| c["jwks"] = c["jwks"].to_string().into()), "accepted");
+    assert!(refused(|c| c["jwks"] = "{}".into()).starts_with("jwks: "));
+    assert!(refused(|c| c["jwks"] = json!({"keys": []})).contains("no usable key"));
+}
+
+#[test]
+fn what_is_no_object_is_no_configuration() {
+    for text in ["", "null", "[]", "{", "{}{}", "{\"issuer\":\"a\",\"issuer\":\"b\"}"] {
+        let message = Verifier::new(text.as_bytes()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("not a JSON object"), "{text}: {message}");
+    }
+}

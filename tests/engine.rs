@@ -1,0 +1,254 @@
+//! The engine through its C ABI as a host calls it: the cache keeps facts and not verdicts, the hot path allocates nothing.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr;
+
+use common::{CLIENT_A, CLIENT_B, NOW, config, mint, without};
+use keybound::Reason;
+use keybound::ffi::*;
+use serde_json::{Value, json};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system allocator's; only a counter of this thread is added.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Host(*mut kb_engine);
+
+impl Host {
+    fn new(change: impl FnOnce(&mut Value)) -> Host {
+        let config = config(change);
+        let mut engine = ptr::null_mut();
+        // SAFETY: the pointers are those of live values.
+        let status =
+            unsafe { kb_engine_new(config.as_ptr(), config.len(), &mut engine, ptr::null_mut(), 0, ptr::null_mut()) };
+        assert_eq!(status, KB_OK);
+        Host(engine)
+    }
+
+    fn decide_as(&self, authorization: &str, form: u32, certificate: &[u8], now: i64, flags: u32) -> kb_decision {
+        let str_of = |bytes: &[u8]| kb_str { ptr: bytes.as_ptr(), len: bytes.len() };
+        let absent = kb_str { ptr: ptr::null(), len: 0 };
+        let facts = kb_facts {
+            struct_size: size_of::<kb_facts>(),
+            now_s: now,
+            authorization: str_of(authorization.as_bytes()),
+            query: absent,
+            client_cert: if form == KB_CERT_NONE { absent } else { str_of(certificate) },
+            ssl: ptr::null_mut(),
+            client_cert_form: form,
+            authorization_n: 1,
+            flags,
+        };
+        // SAFETY: all bits zero is a valid decision.
+        let mut decision: kb_decision = unsafe { std::mem::zeroed() };
+        decision.struct_size = size_of::<kb_decision>();
+        // SAFETY: the pointers are those of live values.
+        assert_eq!(unsafe { kb_engine_decide(self.0, &facts, &mut decision) }, KB_OK);
+        decision
+    }
+
+    fn decide(&self, token: &str, certificate: &[u8], now: i64) -> u32 {
+        self.decide_as(&format!("Bearer {token}"), KB_CERT_DER, certificate, now, 0).reason
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // SAFETY: made by kb_engine_new, freed once.
+        unsafe { kb_engine_free(self.0) };
+    }
+}
+
+const ALLOWED: u32 = KB_REASON_ALLOWED;
+
+#[test]
+fn the_hot_path_allocates_nothing() {
+    let host = Host::new(|_| {});
+    let authorization = format!("Bearer {}", mint("ES256", |_| {}));
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, CLIENT_A)
+    );
+    for (form, certificate) in [(KB_CERT_DER, CLIENT_A), (KB_CERT_PEM, pem.as_bytes())] {
+        let count = || {
+            let before = ALLOCATIONS.get();
+            let decision = host.decide_as(&authorization, form, certificate, NOW, 0);
+            assert_eq!(decision.reason, ALLOWED);
+            ALLOCATIONS.get() - before
+        };
+        // The counter counts: something is allocated before the token and the certificate are remembered.
+        assert!(count() > 0, "form {form}");
+        assert_eq!(count(), 0, "form {form}");
+    }
+}
+
+#[test]
+fn a_refusal_of_a_remembered_token_allocates_nothing() {
+    let host = Host::new(|_| {});
+    let authorization = format!("Bearer {}", mint("ES256", |_| {}));
+    host.decide_as(&authorization, KB_CERT_DER, CLIENT_A, NOW, 0);
+    host.decide_as(&authorization, KB_CERT_DER, CLIENT_B, NOW, 0);
+    let before = ALLOCATIONS.get();
+    let decision = host.decide_as(&authorization, KB_CERT_DER, CLIENT_B, NOW, 0);
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(decision.reason, Reason::CertificateMismatch as u32);
+    assert_eq!(decision.response.status, 401);
+}
+
+#[test]
+fn the_binding_is_checked_on_every_hit() {
+    let host = Host::new(|_| {});
+    let token = mint("ES256", |_| {});
+    assert_eq!(host.decide(&token, CLIENT_A, NOW), ALLOWED);
+    assert_eq!(host.decide(&token, CLIENT_B, NOW), Reason::CertificateMismatch as u32);
+    let without = host.decide_as(&format!("Bearer {token}"), KB_CERT_NONE, b"", NOW, 0);
+    assert_eq!(without.reason, Reason::CertificateMissing as u32);
+    assert_eq!(host.decide(&token, CLIENT_A, NOW), ALLOWED);
+}
+
+#[test]
+fn the_times_are_checked_on_every_hit() {
+    let host = Host::new(|_| {});
+    let token = mint("ES256", |c| c["nbf"] = (NOW - 100).into());
+    assert_eq!(host.decide(&token, CLIENT_A, NOW), ALLOWED);
+    assert_eq!(host.decide(&token, CLIENT_A, NOW + 600), Reason::TokenExpired as u32);
+    assert_eq!(host.decide(&token, CLIENT_A, NOW - 111), Reason::TokenNotYetValid as u32);
+    assert_eq!(host.decide(&token, CLIENT_A, NOW + 599), ALLOWED);
+}
+
+#[test]
+fn a_refused_token_is_not_remembered() {
+    let host = Host::new(|c| c["scopes_required"] = json!(["admin"]));
+    let token = mint("ES256", |_| {});
+    let refuse = || {
+        let before = ALLOCATIONS.get();
+        assert_eq!(host.decide(&token, CLIENT_A, NOW), Reason::InsufficientScope as u32);
+        ALLOCATIONS.get() - before
+    };
+    refuse();
+    // It is read and verified anew each time.
+    assert!(refuse() > 1);
+}
+
+#[test]
+fn without_a_cache_every_request_is_verified() {
+    let host = Host::new(|c| c["token_cache_entries"] = 0.into());
+    let token = mint("ES256", |_| {});
+    for _ in 0..3 {
+        assert_eq!(host.decide(&token, CLIENT_A, NOW), ALLOWED);
+        assert_eq!(host.decide(&token, CLIENT_B, NOW), Reason::CertificateMismatch as u32);
+    }
+}
+
+#[test]
+fn claims_are_the_same_cold_and_hot() {
+    let host = Host::new(|_| {});
+    let token = mint("ES256", |_| {});
+    let expected = token.split('.').nth(1).expect("payload");
+    for _ in 0..2 {
+        let decision = host.decide_as(&format!("Bearer {token}"), KB_CERT_DER, CLIENT_A, NOW, KB_WANT_CLAIMS);
+        assert_eq!(decision.step, KB_STEP_ALLOW);
+        let mut json = kb_str { ptr: ptr::null(), len: 0 };
+        // SAFETY: the check is live, and its claims are read before it is freed.
+        unsafe {
+            assert_eq!(kb_check_claims(decision.check, &mut json), KB_OK);
+            assert_eq!(common::b64(std::slice::from_raw_parts(json.ptr, json.len)), expected);
+            kb_check_free(decision.check);
+        }
+    }
+}
+
+#[test]
+fn early_data_proves_nothing() {
+    let authorization = format!("Bearer {}", mint("ES256", |_| {}));
+    let decide = |mode: &str, flags| {
+        let host = Host::new(|c| c["proof_of_possession_mtls"] = mode.into());
+        let decision = host.decide_as(&authorization, KB_CERT_DER, CLIENT_A, NOW, flags);
+        (decision.reason, decision.response.status)
+    };
+    assert_eq!(decide("strict", 0), (ALLOWED, 0));
+    assert_eq!(decide("strict", KB_FACT_EARLY_DATA), (Reason::EarlyData as u32, 425));
+    assert_eq!(decide("off", KB_FACT_EARLY_DATA), (ALLOWED, 0));
+}
+
+#[test]
+fn an_engine_is_shared_by_threads() {
+    let host = Host::new(|c| c["token_cache_entries"] = 64.into());
+    let tokens: Vec<String> = (0..50).map(|i| mint("EdDSA", |c| c["jti"] = i.to_string().into())).collect();
+    struct Shared<'a>(&'a Host);
+    // SAFETY: the header promises that an engine may be used by several threads at once; this is the test of it.
+    unsafe impl Sync for Shared<'_> {}
+    let shared = Shared(&host);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (shared, tokens) = (&shared, &tokens);
+            scope.spawn(move || {
+                for i in 0..200 {
+                    let token = &tokens[(i * 7 + thread) % tokens.len()];
+                    assert_eq!(shared.0.decide(token, CLIENT_A, NOW), ALLOWED);
+                    assert_eq!(shared.0.decide(token, CLIENT_B, NOW), Reason::CertificateMismatch as u32);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn header_and_claims_of_one_request_never_show_in_another() {
+    let host = Host::new(|c| {
+        c["upstream_headers_claims"] = json!(["sub", "tenant"]);
+        c["upstream_headers_names"] = json!(["X-Subject", "X-Tenant"]);
+    });
+    let alice = mint("ES256", |c| c["tenant"] = "a".into());
+    let bob = mint("ES256", |c| {
+        c["sub"] = "bob".into();
+        without(c, "tenant");
+    });
+    let headers = |token: &str| {
+        let decision = host.decide_as(&format!("Bearer {token}"), KB_CERT_DER, CLIENT_A, NOW, 0);
+        let mut found = Vec::new();
+        let text = |s: kb_str| {
+            // SAFETY: the check is live.
+            (!s.ptr.is_null())
+                .then(|| String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(s.ptr, s.len) }).into_owned())
+        };
+        // SAFETY: the check is live until it is freed here.
+        unsafe {
+            let (mut name, mut value) = std::mem::zeroed();
+            while kb_check_header(decision.check, found.len(), &mut name, &mut value) == KB_OK {
+                found.push((text(name).unwrap_or_default(), text(value)));
+            }
+            kb_check_free(decision.check);
+        }
+        found
+    };
+    for _ in 0..3 {
+        assert_eq!(
+            headers(&alice),
+            [("X-Subject".into(), Some("alice".into())), ("X-Tenant".into(), Some("a".into()))]
+        );
+        assert_eq!(headers(&bob), [("X-Subject".into(), Some("bob".to_owned())), ("X-Tenant".into(), None)]);
+    }
+}

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Installs what a part of the project needs and the machine (Debian 12) lacks. Says nothing when nothing is missing.
+#
+#   setup.sh PART...
+#     build   the C tools; Rust must be there
+#     nginx   nginx with Lua
+#     as      the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
+#     test    all of these and the test tools
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+as=$root/nginx-test/as
+sudo=()
+[ "$(id -u)" = 0 ] || sudo=(sudo)
+export DEBIAN_FRONTEND=noninteractive
+
+die() {
+  printf 'setup: %s\n' "$@" >&2
+  exit 1
+}
+
+work=$(mktemp -d)
+undo=() # files outside of the tree that must not stay
+trap '[ ${#undo[@]} = 0 ] || "${sudo[@]}" rm -f "${undo[@]}"; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+quietly() {
+  "$@" >"$work/log" 2>&1 </dev/null || {
+    cat "$work/log" >&2
+    die "failed: $*"
+  }
+}
+apt() { quietly "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"; }
+version() { dpkg-query -W -f '${db:Status-Status} ${Version}' "$1" 2>/dev/null | sed -n 's/^installed //p'; }
+put() { # put FILE: stdin into a file of root's, until the end of this script (not in a pipeline: `undo` would be lost)
+  undo+=("$1")
+  "${sudo[@]}" tee "$1" >/dev/null
+}
+
+updated=
+install() {
+  local package missing=()
+  for package; do
+    [ -n "$(version "$package")" ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "these are missing, and there is no apt-get to get them: ${missing[*]}"
+  [ -n "$updated" ] || apt update
+  updated=1
+  case " ${missing[*]} " in *' nginx '*) keep_nginx_stopped ;; esac
+  apt install -y --no-install-recommends "${missing[@]}"
+  for package in "${missing[@]}"; do
+    echo "setup: installed $package $(version "$package")"
+    [ "$package" != nginx ] || [ ! -d /run/systemd/system ] || quietly "${sudo[@]}" systemctl disable nginx
+  done
+}
+
+# Debian starts the service of a new package, here a web server on port 80 that nobody asked for.
+keep_nginx_stopped() {
+  [ ! -e /usr/sbin/policy-rc.d ] || return 0
+  put /usr/sbin/policy-rc.d <<'POLICY'
+#!/bin/sh
+case $1 in nginx*) exit 101 ;; esac
+POLICY
+  "${sudo[@]}" chmod 755 /usr/sbin/policy-rc.d
+}
+
+# Test::Nginx is packaged only in a later Debian; it is plain Perl and runs here. From there comes this package and no other.
+install_test_nginx() {
+  local uri
+  [ -z "$(version libtest-nginx-perl)" ] || return 0
+  # The same mirror as the machine's own Debian.
+  # shellcheck disable=SC1091,SC2016
+  uri=$(. /etc/os-release && apt-get indextargets --format '$(REPO_URI)' "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages')
+  uri=${uri%%$'\n'*}
+  [ -n "$uri" ] || die "found no Debian mirror in apt's sources"
+  put /etc/apt/sources.list.d/keybound-forky.sources <<SOURCE
+Types: deb
+URIs: $uri
+Suites: forky
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCE
+  put /etc/apt/preferences.d/keybound-forky <<PIN
+Package: *
+Pin: release n=forky
+Pin-Priority: -1
+
+Package: libtest-nginx-perl
+Pin: release n=forky
+Pin-Priority: 500
+PIN
+  updated=
+  install libtest-nginx-perl
+}
+
+part_build() {
+  install gcc libc6-dev make pkgconf git curl ca-certificates
+  command -v cargo >/dev/null || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ] ||
+    die "Rust is missing (no cargo in PATH)." "Install a toolchain first, for example with rustup: https://rustup.rs"
+}
+
+# luajit2 and not luajit: that one conflicts with the LuaJIT that Debian's nginx module brings.
+part_nginx() { install nginx libnginx-mod-http-lua lua-resty-core lua-cjson luajit2 openssl curl; }
+
+part_as() {
+  if ! "$root/tools/node.sh" >/dev/null 2>&1; then
+    command -v npm >/dev/null || install npm
+    quietly npm install --no-save --no-audit --no-fund --prefix "$root/nginx-test/node" node@22
+    echo "setup: installed Node $("$("$root/tools/node.sh")" --version) in nginx-test/node"
+  fi
+  if ! cmp -s "$as/package-lock.json" "$as/node_modules/.installed"; then
+    command -v npm >/dev/null || install npm
+    quietly npm ci --prefix "$as"
+    cp "$as/package-lock.json" "$as/node_modules/.installed"
+    echo "setup: installed oidc-provider and what it needs in nginx-test/as"
+  fi
+}
+
+part_test() {
+  part_build
+  part_nginx
+  part_as
+  install lua5.4 lua-check valgrind g++
+  install_test_nginx
+}
+
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|test ...'
+for part; do
+  case $part in
+    build | nginx | as | test) ;;
+    *) die "no part named $part: build, nginx, as, test" ;;
+  esac
+done
+for part; do "part_$part"; done
