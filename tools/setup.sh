@@ -5,6 +5,7 @@
 #     build   the C tools; Rust must be there
 #     nginx   nginx with Lua
 #     as      the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
+#     bench   the tools that count instructions
 #     test    all of these and the test tools
 set -euo pipefail
 
@@ -117,19 +118,22 @@ part_as() {
   fi
 }
 
+part_bench() { install valgrind; }
+
 part_test() {
   part_build
   part_nginx
   part_as
-  install lua5.4 lua-check valgrind g++
+  part_bench
+  install lua5.4 lua-check g++ libssl-dev
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|test ...'
 for part; do
   case $part in
-    build | nginx | as | test) ;;
-    *) die "no part named $part: build, nginx, as, test" ;;
+    build | nginx | as | bench | test) ;;
+    *) die "no part named $part: build, nginx, as, bench, test" ;;
   esac
 done
 for part; do "part_$part"; done
