@@ -34,6 +34,7 @@ test: ## everything
 	tools/setup.sh test
 	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx
 	nginx-test/demo.sh run
+	nginx-test/readme.sh
 
 test-rust:
 	cargo test --locked
@@ -52,6 +53,7 @@ lint: ## format, clippy, rustdoc, luacheck, generated files
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked -p keybound-mlua -- -D warnings
+	cargo clippy --locked -p keybound-mlua --no-default-features --features lua54 -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	luacheck -q lua
 	cargo test --locked --quiet --test generated

@@ -1,6 +1,6 @@
 //! The C ABI: `include/keybound.h` is generated from here. The only module with `unsafe`.
 //!
-//! Every export runs behind [`guard::guarded`], checks its pointers, and writes outputs only on success.
+//! Every export runs behind `guard::guarded`, checks its pointers, and writes outputs only on success.
 #![allow(non_camel_case_types)]
 
 mod check;

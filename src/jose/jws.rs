@@ -99,7 +99,10 @@ impl Header {
 ///
 /// Only ever tried, never waited for: who finds it taken parses.
 #[derive(Default)]
-pub(crate) struct HeaderMemo(Mutex<Vec<(Box<[u8]>, Arc<Header>)>>);
+pub(crate) struct HeaderMemo(Mutex<Vec<RememberedHeader>>);
+
+/// The encoded header, and what it says.
+type RememberedHeader = (Box<[u8]>, Arc<Header>);
 
 impl HeaderMemo {
     /// As many as an issuer has keys in use.
