@@ -38,7 +38,7 @@ test: ## everything
 
 test-rust:
 	cargo test --locked
-	cargo test --locked --no-default-features --features aws-lc,cli --target-dir target/aws-lc
+	cargo test --locked --no-default-features --features aws-lc,cli,capi --target-dir target/aws-lc
 
 test-c: build
 	tests/c/run.sh

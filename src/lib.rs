@@ -31,6 +31,7 @@ pub mod binding;
 pub mod cert;
 pub mod crypto;
 pub mod engine;
+#[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub mod ffi;
 pub mod jose;

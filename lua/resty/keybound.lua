@@ -52,7 +52,7 @@ decision.struct_size = ffi.sizeof("kb_decision")
 local str = ffi_new("kb_str")
 local str2 = ffi_new("kb_str")
 
--- Closures, not the C functions themselves: a finalizer that is a C function can run after its library object was collected.
+-- Closures, not the C functions: a finalizer that is a C function can run after its library object was collected.
 local function free_engine(ptr) lib.kb_engine_free(ptr) end
 local function free_check(ptr) lib.kb_check_free(ptr) end
 
@@ -87,7 +87,7 @@ end
 local function check_options(opts)
   for name, value in pairs(opts) do
     if not OPTIONS[name] then
-      return nil, "keybound.new: " .. name .. ": unknown option of the Lua side; it has ctx and certificate_source"
+      return nil, "keybound.new: " .. name .. ": unknown; the second argument has ctx and certificate_source"
     end
     if type(value) ~= OPTIONS[name] then
       return nil, "keybound.new: " .. name .. ": must be a " .. OPTIONS[name]

@@ -68,14 +68,14 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     result.map(|_| bytes).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-fn thumbprint_of(path: &Path, certificate: &ClientCertificate<'_>) -> Result<(Thumbprint, Option<Validity>), String> {
+fn thumbprint_of(path: &Path, certificate: ClientCertificate<'_>) -> Result<(Thumbprint, Option<Validity>), String> {
     let der = certificate.der().map_err(|e| format!("{}: {e}", path.display()))?.unwrap_or_default();
     Ok((Thumbprint::of_der(&der), Validity::of_der(&der)))
 }
 
 fn thumbprint(file: &Path) -> Result<ExitCode, String> {
     let bytes = read(file)?;
-    println!("{}", thumbprint_of(file, &cert::sniff(&bytes))?.0);
+    println!("{}", thumbprint_of(file, cert::sniff(&bytes))?.0);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,7 +106,7 @@ fn check(config: &Path, token: &str, cert: Option<&Path>, at: Option<i64>) -> Re
     };
     let claims: Value = claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or(Value::Null);
     // A certificate that the decision could not use is no error of this command: it is what it explains.
-    let held = cert.and_then(|path| thumbprint_of(path, &certificate).ok());
+    let held = cert.and_then(|path| thumbprint_of(path, certificate).ok());
     let allowed = reason == Reason::Allowed;
     let report = json!({
         "decision": if allowed { "allow" } else { "deny" },

@@ -134,15 +134,15 @@ pub enum ClientCertificate<'a> {
     Known(&'a Identity),
 }
 
-impl ClientCertificate<'_> {
+impl<'a> ClientCertificate<'a> {
     /// The exact DER octets, for the two forms that carry them.
     ///
     /// # Errors
     /// The certificate is too large, or not exactly one.
-    pub fn der(&self) -> Result<Option<Cow<'_, [u8]>>, CertificateError> {
+    pub fn der(self) -> Result<Option<Cow<'a, [u8]>>, CertificateError> {
         let der = match self {
             ClientCertificate::Absent | ClientCertificate::Known(_) => return Ok(None),
-            ClientCertificate::Der(der) => Cow::Borrowed(*der),
+            ClientCertificate::Der(der) => Cow::Borrowed(der),
             ClientCertificate::Pem(pem) => Cow::Owned(der_of_pem(pem)?),
         };
         check_der(&der)?;
