@@ -6,7 +6,8 @@
  *  1. Inputs are borrowed for the call only; nothing of them is kept.
  *  2. Output pointers are valid until the next call with that handle that is not const, or until it is freed; where it is longer,
  *     the function says so.
- *  3. Outputs are written only if the status is KB_OK (kb_engine_decide says what it writes otherwise).
+ *  3. Outputs are written only if the status is KB_OK; the error buffer only if it is KB_E_CONFIG (kb_engine_decide says what it
+ *     writes otherwise).
  *  4. A status is 0 or negative and never a decision. Decisions are steps and reasons: compare them with ==, never test for truth.
  *  5. A handle is made by _new, freed once by _free; _free(NULL) does nothing; handles may be freed in any order.
  *  6. An engine and a verifier may be used by several threads at once, a check by one at a time.
@@ -35,7 +36,7 @@
 // A required pointer is NULL.
 #define KB_E_NULL -1
 
-// A value is out of range, or a `struct_size` is too small.
+// A value or a length is out of range, or a `struct_size` is too small.
 #define KB_E_ARGUMENT -2
 
 // The configuration is refused; the error buffer says why.
@@ -56,7 +57,8 @@
 // The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
 #define KB_E_NO_OPENSSL -8
 
-// Internal error. A check that it happened in answers RESPOND from then on.
+// Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
+// `kb_check_stored()` answers RESPOND from then on.
 #define KB_E_PANIC -99
 
 // Not a step: the handle is NULL or the call failed. Never an allow.
@@ -89,6 +91,12 @@
 // Characters of a thumbprint, with the NUL behind it.
 #define KB_THUMBPRINT_SIZE 44
 
+// Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
+#define KB_FACT_EARLY_DATA 1
+
+// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims.
+#define KB_WANT_CLAIMS 2
+
 // `kb_store.operation`: atomically insert if absent.
 #define KB_STORE_ADD 1
 
@@ -116,12 +124,6 @@
 // Answer to all: the store did not answer, is full, or refused. Never give another answer instead.
 #define KB_STORE_FAILED 5
 
-// Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
-#define KB_FACT_EARLY_DATA 1
-
-// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims.
-#define KB_WANT_CLAIMS 2
-
 // One request. One owner; used by one thread at a time. Holds what it needs of its engine.
 typedef struct kb_check kb_check;
 
@@ -143,6 +145,29 @@ typedef struct kb_str {
   size_t len;
 } kb_str;
 
+// The facts of one request. Set all of it to 0 first, then `struct_size`.
+typedef struct kb_facts {
+  // `sizeof(kb_facts)` as the caller compiled it
+  size_t struct_size;
+  // Unix time, seconds
+  int64_t now_s;
+  // The value of the `Authorization` header, without white space around it; absent: there is none
+  struct kb_str authorization;
+  // The query of the request target, without the question mark; a token there is refused
+  struct kb_str query;
+  // The certificate of the connection, if `ssl` is NULL; absent with `KB_CERT_NONE`: there is none
+  struct kb_str client_cert;
+  // The connection's `SSL *` in the process's OpenSSL (`kb_ssl_supported()`), or NULL: the certificate and early data are read from
+  // it, and the thumbprint is remembered in it
+  void *ssl;
+  // `KB_CERT_NONE`, `KB_CERT_DER` or `KB_CERT_PEM`: what `client_cert` is
+  uint32_t client_cert_form;
+  // How many `Authorization` headers came
+  uint32_t authorization_n;
+  // `KB_FACT_EARLY_DATA`, `KB_WANT_CLAIMS`
+  uint32_t flags;
+} kb_facts;
+
 // An answer for the client.
 typedef struct kb_response {
   // HTTP status; 0 where there is no response
@@ -154,6 +179,21 @@ typedef struct kb_response {
   // The body
   struct kb_str body;
 } kb_response;
+
+// What is to be done with the request.
+typedef struct kb_decision {
+  // `sizeof(kb_decision)` as the caller compiled it
+  size_t struct_size;
+  // `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, or what the check has to do first
+  uint32_t step;
+  // Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take
+  uint32_t reason;
+  // The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
+  struct kb_response response;
+  // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
+  // next step. Free it with `kb_check_free()`
+  struct kb_check *check;
+} kb_decision;
 
 // One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server.
 typedef struct kb_fetch {
@@ -182,44 +222,6 @@ typedef struct kb_store {
   // The value of `KB_STORE_ADD` and `KB_STORE_PUT`
   struct kb_str value;
 } kb_store;
-
-// The facts of one request. Set all of it to 0 first, then `struct_size`.
-typedef struct kb_facts {
-  // `sizeof(kb_facts)` as the caller compiled it
-  size_t struct_size;
-  // Unix time, seconds
-  int64_t now_s;
-  // The value of the `Authorization` header, without white space around it; absent: there is none
-  struct kb_str authorization;
-  // The query of the request target, without the question mark; a token there is refused
-  struct kb_str query;
-  // The certificate of the connection, if `ssl` is NULL; absent with `KB_CERT_NONE`: there is none
-  struct kb_str client_cert;
-  // The connection's `SSL *` in the process's OpenSSL (`kb_ssl_supported()`), or NULL: the certificate and early data are read from
-  // it, and the thumbprint is remembered in it
-  void *ssl;
-  // `KB_CERT_NONE`, `KB_CERT_DER` or `KB_CERT_PEM`: what `client_cert` is
-  uint32_t client_cert_form;
-  // How many `Authorization` headers came
-  uint32_t authorization_n;
-  // `KB_FACT_EARLY_DATA`, `KB_WANT_CLAIMS`
-  uint32_t flags;
-} kb_facts;
-
-// What is to be done with the request.
-typedef struct kb_decision {
-  // `sizeof(kb_decision)` as the caller compiled it
-  size_t struct_size;
-  // `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, or what the check has to do first
-  uint32_t step;
-  // Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take
-  uint32_t reason;
-  // The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
-  struct kb_response response;
-  // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
-  // next step. Free it with `kb_check_free()`
-  struct kb_check *check;
-} kb_decision;
 
 #ifdef __cplusplus
 extern "C" {
@@ -269,372 +271,6 @@ const char *kb_reason_code(uint32_t reason);
 // # Returns
 // 1 or 0; 0 after an internal error.
 uint32_t kb_ssl_supported(void);
-
-// What the host does next.
-//
-// # Returns
-// `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, `KB_STEP_FETCH` or `KB_STEP_STORE`; `KB_STEP_INVALID` for NULL and after an internal error.
-//
-// # Safety
-// `check` is NULL, or came from this library and is not freed.
-uint32_t kb_check_step(const struct kb_check *check);
-
-// Why: `KB_REASON_ALLOWED`, or the reason of the refusal.
-//
-// # Returns
-// The reason; 0 for NULL, while there are steps to take, and after an internal error.
-//
-// # Safety
-// `check` is NULL, or came from this library and is not freed.
-uint32_t kb_check_reason(const struct kb_check *check);
-
-// The answer for the client.
-//
-// # Arguments
-// - `response`: receives the answer
-//
-// # Lifetimes
-// Valid until the check is freed.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_RESPOND`.
-//
-// # Safety
-// `check` is NULL or live; `response` is writable.
-int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
-
-// The claims of an allowed token as JSON, exactly as the issuer signed them.
-//
-// # Arguments
-// - `json`: receives the claims
-//
-// # Lifetimes
-// Valid until the check is freed.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`.
-//
-// # Safety
-// `check` is NULL or live; `json` is writable.
-int32_t kb_check_claims(const struct kb_check *check, struct kb_str *json);
-
-// A header of the allowed request: set it to the value, or remove it where the value is absent.
-//
-// # Arguments
-// - `index`: from 0, until `KB_E_RANGE`
-// - `name`, `value`: receive the header; both are written or neither
-//
-// # Lifetimes
-// Valid until the check is freed.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`.
-//
-// # Safety
-// `check` is NULL or live; `name` and `value` are writable.
-int32_t kb_check_header(const struct kb_check *check,
-                        size_t index,
-                        struct kb_str *name,
-                        struct kb_str *value);
-
-// The request to perform.
-//
-// # Arguments
-// - `fetch`: receives the request; its headers are read with `kb_check_fetch_header()`
-//
-// # Lifetimes
-// Valid until the next call with this check that is not const.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
-//
-// # Safety
-// `check` is NULL or live; `fetch` is writable.
-int32_t kb_check_fetch(const struct kb_check *check, struct kb_fetch *fetch);
-
-// A header of the request to perform.
-//
-// # Arguments
-// - `index`: from 0, until `KB_E_RANGE`
-// - `name`, `value`: receive the header; both are written or neither
-//
-// # Lifetimes
-// Valid until the next call with this check that is not const.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_FETCH`; `KB_E_RANGE`.
-//
-// # Safety
-// `check` is NULL or live; `name` and `value` are writable.
-int32_t kb_check_fetch_header(const struct kb_check *check,
-                              size_t index,
-                              struct kb_str *name,
-                              struct kb_str *value);
-
-// Takes the answer to `KB_STEP_FETCH`; then read the next step.
-//
-// # Arguments
-// - `now_s`: Unix time, seconds
-// - `status`: HTTP status, or 0 where there was no complete answer
-// - `content_type`: its `Content-Type`, or absent
-// - `body`: its whole body, or absent; nothing of it is kept
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: no HTTP status; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
-//
-// # Safety
-// `check` is NULL or live; the pointers have the given lengths.
-int32_t kb_check_fetched(struct kb_check *check,
-                         int64_t now_s,
-                         uint32_t status,
-                         struct kb_str content_type,
-                         struct kb_str body);
-
-// The store operation to perform.
-//
-// # Arguments
-// - `store`: receives the operation
-//
-// # Lifetimes
-// Valid until the next call with this check that is not const.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
-//
-// # Safety
-// `check` is NULL or live; `store` is writable.
-int32_t kb_check_store(const struct kb_check *check, struct kb_store *store);
-
-// Takes the answer to `KB_STEP_STORE`; then read the next step.
-//
-// # Arguments
-// - `now_s`: Unix time, seconds
-// - `answer`: `KB_STORED`, `KB_STORE_EXISTS`, `KB_STORE_FOUND`, `KB_STORE_ABSENT` or `KB_STORE_FAILED`
-// - `value`: the value with `KB_STORE_FOUND`, else absent; nothing of it is kept
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: no such answer; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
-//
-// # Safety
-// `check` is NULL or live; the pointer has the given length.
-int32_t kb_check_stored(struct kb_check *check, int64_t now_s, uint32_t answer, struct kb_str value);
-
-// Frees a check. NULL does nothing.
-//
-// # Safety
-// `check` is NULL, or came from this library and is not freed yet.
-void kb_check_free(struct kb_check *check);
-
-// Makes an engine.
-//
-// # Arguments
-// - `config`, `config_len`: the configuration as JSON (docs/configuration.md)
-// - `engine`: receives the handle
-// - `errbuf`, `errbuf_cap`: receives the message of `KB_E_CONFIG`, cut to fit, not NUL-terminated; may be NULL
-// - `errbuf_len`: receives the whole length of the message; may be NULL
-//
-// # Returns
-// `KB_OK`; free the handle with `kb_engine_free()`.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_CONFIG`.
-//
-// # Safety
-// `config` has `config_len` readable bytes, `errbuf` has `errbuf_cap` writable ones, `engine` and `errbuf_len` are writable.
-int32_t kb_engine_new(const uint8_t *config,
-                      size_t config_len,
-                      struct kb_engine **engine,
-                      uint8_t *errbuf,
-                      size_t errbuf_cap,
-                      size_t *errbuf_len);
-
-// Frees an engine. NULL does nothing. Checks of the engine stay usable; responses in decisions do not.
-//
-// # Safety
-// `engine` is NULL, or came from `kb_engine_new()`, is not freed yet and not in use.
-void kb_engine_free(struct kb_engine *engine);
-
-// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why.
-//
-// # Arguments
-// - `index`: from 0, until `KB_E_RANGE`
-// - `warning`: receives the sentence
-//
-// # Lifetimes
-// Valid until the engine is freed.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_RANGE`.
-//
-// # Safety
-// `engine` came from `kb_engine_new()` and is not freed; `warning` is writable.
-int32_t kb_engine_warning(const struct kb_engine *engine,
-                          size_t index,
-                          struct kb_str *warning);
-
-// The headers that an allowed request may carry upstream. Remove each from every request before anything else, on every path:
-// what the client sent under these names must never reach the upstream.
-//
-// # Arguments
-// - `index`: from 0, until `KB_E_RANGE`
-// - `name`: receives the header name
-//
-// # Lifetimes
-// Valid until the engine is freed.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_RANGE`.
-//
-// # Safety
-// `engine` came from `kb_engine_new()` and is not freed; `name` is writable.
-int32_t kb_engine_upstream_header(const struct kb_engine *engine,
-                                  size_t index,
-                                  struct kb_str *name);
-
-// Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
-// and no upstream headers are configured.
-//
-// # Arguments
-// - `engine`: the engine
-// - `facts`: the facts of the request; nothing of it is kept
-// - `decision`: set `struct_size`; the rest is filled
-//
-// # Returns
-// `KB_OK` if a decision was made. Only `decision->step == KB_STEP_ALLOW` lets the request through.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: a `struct_size` is too small, an unknown form or flag, or a certificate beside `ssl`; `KB_E_NO_OPENSSL`.
-// `decision->step` is then `KB_STEP_INVALID` if `decision` could be written.
-//
-// # Safety
-// The pointers in `facts` have the given lengths; `ssl` is NULL or a live connection that no other thread uses meanwhile.
-int32_t kb_engine_decide(const struct kb_engine *engine,
-                         const struct kb_facts *facts,
-                         struct kb_decision *decision);
-
-// The SHA-256 thumbprint of a certificate, as in `x5t#S256` (RFC 8705 §3.1). The certificate is not parsed: its exact bytes are hashed.
-//
-// # Arguments
-// - `cert`, `cert_len`: the certificate, at most 16 KiB of DER
-// - `form`: `KB_CERT_DER` or `KB_CERT_PEM`
-// - `out`: `KB_THUMBPRINT_SIZE` bytes, filled with 43 characters of base64url and a NUL
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form; `KB_E_CERTIFICATE`: too large, or not exactly one certificate.
-//
-// # Safety
-// `cert` has `cert_len` readable bytes, `out` has room.
-int32_t kb_certificate_thumbprint(const uint8_t *cert,
-                                  size_t cert_len,
-                                  uint32_t form,
-                                  uint8_t (*out)[KB_THUMBPRINT_SIZE]);
-
-// The SHA-256 thumbprint of a public key (RFC 7638), as in `jkt`.
-//
-// # Arguments
-// - `jwk`, `jwk_len`: an RSA, EC or Ed25519 key as JSON
-// - `out`: `KB_THUMBPRINT_SIZE` bytes, filled with 43 characters of base64url and a NUL
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_KEY`: not a usable public key.
-//
-// # Safety
-// `jwk` has `jwk_len` readable bytes, `out` has room.
-int32_t kb_jwk_thumbprint(const uint8_t *jwk, size_t jwk_len, uint8_t (*out)[KB_THUMBPRINT_SIZE]);
-
-// Whether a `cnf` claim is that of a certificate (RFC 8705 §3.1), compared in constant time.
-//
-// # Arguments
-// - `cnf`, `cnf_len`: the value of the claim as JSON, from a token or an introspection response that was verified; NULL: the token has none
-// - `cert`, `cert_len`, `form`: the certificate of the connection; NULL with `KB_CERT_NONE`: there is none
-// - `reason`: `KB_REASON_ALLOWED` if they match, else the reason of the refusal
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form; `KB_E_CERTIFICATE`: too large, or not exactly one certificate.
-//
-// # Safety
-// `cnf` has `cnf_len` readable bytes, `cert` has `cert_len`, `reason` is writable.
-int32_t kb_confirmation_match(const uint8_t *cnf,
-                              size_t cnf_len,
-                              const uint8_t *cert,
-                              size_t cert_len,
-                              uint32_t form,
-                              uint32_t *reason);
-
-// Makes a verifier.
-//
-// # Arguments
-// - `config`, `config_len`: the configuration as JSON (docs/configuration.md)
-// - `verifier`: receives the handle
-// - `errbuf`, `errbuf_cap`: receives the message of `KB_E_CONFIG`, cut to fit, not NUL-terminated; may be NULL
-// - `errbuf_len`: receives the whole length of the message; may be NULL
-//
-// # Returns
-// `KB_OK`; free the handle with `kb_verifier_free()`.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_CONFIG`.
-//
-// # Safety
-// `config` has `config_len` readable bytes, `errbuf` has `errbuf_cap` writable ones, `verifier` and `errbuf_len` are writable.
-int32_t kb_verifier_new(const uint8_t *config,
-                        size_t config_len,
-                        struct kb_verifier **verifier,
-                        uint8_t *errbuf,
-                        size_t errbuf_cap,
-                        size_t *errbuf_len);
-
-// Frees a verifier. NULL does nothing.
-//
-// # Safety
-// `verifier` is NULL, or came from `kb_verifier_new()`, is not freed yet and not in use.
-void kb_verifier_free(struct kb_verifier *verifier);
-
-// Verifies a token against a certificate: signature, claims, binding (RFC 9068 §4, RFC 8705 §3). How the token was sent is not looked at.
-//
-// # Arguments
-// - `verifier`: the verifier
-// - `token`, `token_len`: the access token, without scheme
-// - `cert`, `cert_len`, `form`: the certificate of the connection; NULL with `KB_CERT_NONE`: there is none
-// - `now_s`: Unix time, seconds
-// - `reason`: `KB_REASON_ALLOWED`, or the reason of the refusal
-// - `claims`: receives the claims of an allowed token, NULL otherwise; may be NULL if they are not wanted
-//
-// # Returns
-// `KB_OK` if a decision was made: read it from `reason`. Free the claims with `kb_claims_free()`.
-//
-// # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form.
-//
-// # Safety
-// The pointers have the given lengths; `reason` is writable, `claims` NULL or writable.
-int32_t kb_verifier_verify(const struct kb_verifier *verifier,
-                           const uint8_t *token,
-                           size_t token_len,
-                           const uint8_t *cert,
-                           size_t cert_len,
-                           uint32_t form,
-                           int64_t now_s,
-                           uint32_t *reason,
-                           struct kb_claims **claims);
-
-// The claims as JSON, exactly as the issuer signed them.
-//
-// # Lifetimes
-// Valid until the claims are freed.
-//
-// # Errors
-// `KB_E_NULL`.
-//
-// # Safety
-// `claims` came from `kb_verifier_verify()` and is not freed; `json` is writable.
-int32_t kb_claims_json(const struct kb_claims *claims, struct kb_str *json);
-
-// Frees claims. NULL does nothing.
-//
-// # Safety
-// `claims` is NULL, or came from `kb_verifier_verify()` and is not freed yet.
-void kb_claims_free(struct kb_claims *claims);
 
 // The SHA-256 thumbprint of a certificate, as in `x5t#S256` (RFC 8705 §3.1). The certificate is not parsed: its exact bytes are hashed.
 //

@@ -20,12 +20,10 @@ fn compare_or_write(name: &str, generated: &str) {
 fn header() -> String {
     let config = cbindgen::Config::from_file(path("cbindgen.toml")).expect("cbindgen.toml");
     let mut text = Vec::new();
-    // The layers in their order; nothing but src/ffi is part of the ABI.
-    ["mod", "primitives", "verifier", "engine", "check"]
-        .iter()
-        .fold(cbindgen::Builder::new().with_config(config), |builder, file| {
-            builder.with_src(path(&format!("src/ffi/{file}.rs")))
-        })
+    // Nothing but src/ffi is part of the ABI.
+    cbindgen::Builder::new()
+        .with_config(config)
+        .with_src(path("src/ffi/mod.rs"))
         .generate()
         .expect("the header generates")
         .write(&mut text);

@@ -140,13 +140,14 @@ impl Engine {
         Ok(verified.bound)
     }
 
-    /// The bytes of a certificate that is to be identified, for the two forms that carry them.
+    /// The bytes of a certificate that is to be identified. They tell its form, so that the same bytes in the wrong one are not
+    /// found among those that were right.
     fn certificate_bytes<'a>(&self, certificate: ClientCertificate<'a>) -> Option<&'a [u8]> {
         match certificate {
-            ClientCertificate::Der(bytes) | ClientCertificate::Pem(bytes) => {
+            ClientCertificate::Der(bytes @ [0x30, ..]) | ClientCertificate::Pem(bytes @ [b'-', ..]) => {
                 self.verifier.needs_certificate().then_some(bytes)
             }
-            ClientCertificate::Absent | ClientCertificate::Known(_) => None,
+            _ => None,
         }
     }
 

@@ -6,7 +6,7 @@ use super::check::{kb_check, kb_response};
 use super::guard::guarded;
 use super::{
     KB_E_ARGUMENT, KB_E_CONFIG, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW,
-    KB_STEP_RESPOND, bytes, certificate, kb_str, opaque, openssl, write, write_error,
+    KB_STEP_RESPOND, bytes, certificate, kb_str, openssl, write, write_error,
 };
 use crate::cert::ClientCertificate;
 use crate::engine::{Engine, Request};
@@ -235,6 +235,10 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
     if facts.struct_size < size_of::<kb_facts>() || facts.flags & !(KB_FACT_EARLY_DATA | KB_WANT_CLAIMS) != 0 {
         return Err(KB_E_ARGUMENT);
     }
+    // What is too long to be real must not pass for absent.
+    if [facts.authorization, facts.query, facts.client_cert].iter().any(|s| isize::try_from(s.len).is_err()) {
+        return Err(KB_E_ARGUMENT);
+    }
     // SAFETY: the caller's.
     let authorization = unsafe { facts.authorization.get() };
     let mut request = Request {
@@ -255,17 +259,18 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         if !matches!(given, ClientCertificate::Absent) {
             return Err(KB_E_ARGUMENT);
         }
+        let openssl = openssl::functions().ok_or(KB_E_NO_OPENSSL)?;
         // SAFETY: the caller's.
-        match unsafe { peer(facts.ssl, &mut request)? } {
-            Ok(peer) => {
-                identity = peer;
-                request.certificate = identity.as_ref().map_or(ClientCertificate::Absent, ClientCertificate::Known);
-            }
-            Err(reason) => {
-                decision.respond(&engine.engine, reason);
-                return Ok(());
-            }
+        unsafe {
+            request.early_data |= openssl.early(facts.ssl);
+            identity = openssl.identity(facts.ssl);
         }
+        request.certificate = match &identity {
+            Ok(Some(identity)) => ClientCertificate::Known(identity),
+            Ok(None) => ClientCertificate::Absent,
+            // No certificate is malformed in the same way, and so is refused where its turn comes.
+            Err(_) => ClientCertificate::Der(&[]),
+        };
     }
     if facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.upstream_header_names().len() > 0 {
         let check = engine.engine.begin(&request);
@@ -288,17 +293,6 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         }
     }
     Ok(())
-}
-
-/// # Safety
-/// `ssl` as for [`kb_engine_decide`].
-unsafe fn peer(ssl: opaque, request: &mut Request<'_>) -> Result<Result<Option<crate::cert::Identity>, Reason>, i32> {
-    let openssl = openssl::functions().ok_or(KB_E_NO_OPENSSL)?;
-    // SAFETY: the caller's.
-    unsafe {
-        request.early_data |= openssl.early(ssl);
-        Ok(openssl.identity(ssl))
-    }
 }
 
 impl kb_decision {

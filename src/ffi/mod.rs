@@ -3,12 +3,17 @@
 //! Every export runs behind `guard::guarded`, checks its pointers, and writes outputs only on success.
 #![allow(non_camel_case_types)]
 
-mod check;
-mod engine;
 mod guard;
 mod openssl;
+
+// In the order of the header: a blank line keeps rustfmt from sorting them.
 mod primitives;
+
 mod verifier;
+
+mod engine;
+
+mod check;
 
 use std::ffi::{c_char, c_void};
 
@@ -28,7 +33,7 @@ pub const KB_ABI_VERSION: u32 = 1;
 pub const KB_OK: i32 = 0;
 /// A required pointer is NULL.
 pub const KB_E_NULL: i32 = -1;
-/// A value is out of range, or a `struct_size` is too small.
+/// A value or a length is out of range, or a `struct_size` is too small.
 pub const KB_E_ARGUMENT: i32 = -2;
 /// The configuration is refused; the error buffer says why.
 pub const KB_E_CONFIG: i32 = -3;
@@ -42,7 +47,8 @@ pub const KB_E_KEY: i32 = -6;
 pub const KB_E_RANGE: i32 = -7;
 /// The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
 pub const KB_E_NO_OPENSSL: i32 = -8;
-/// Internal error. A check that it happened in answers RESPOND from then on.
+/// Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
+/// `kb_check_stored()` answers RESPOND from then on.
 pub const KB_E_PANIC: i32 = -99;
 
 /// Not a step: the handle is NULL or the call failed. Never an allow.

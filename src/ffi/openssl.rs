@@ -26,7 +26,7 @@ pub(super) struct Functions {
     peer: Peer,
     i2d_x509: I2d,
     x509_free: Free,
-    in_init: Option<Int>,
+    is_init_finished: Int,
     memo: Option<Memo>,
 }
 
@@ -60,10 +60,14 @@ impl Drop for Remembered {
     }
 }
 
-/// The functions, looked up once in a process.
+/// The functions, looked up until they are found: the host may load its OpenSSL later.
 pub(super) fn functions() -> Option<&'static Functions> {
-    static FUNCTIONS: OnceLock<Option<Functions>> = OnceLock::new();
-    FUNCTIONS.get_or_init(look_up).as_ref()
+    static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+    if let Some(functions) = FUNCTIONS.get() {
+        return Some(functions);
+    }
+    let functions = look_up()?;
+    Some(FUNCTIONS.get_or_init(|| functions))
 }
 
 fn symbol(name: &CStr) -> Option<opaque> {
@@ -88,7 +92,7 @@ fn look_up() -> Option<Functions> {
         peer,
         i2d_x509: function!(c"i2d_X509" as I2d)?,
         x509_free: function!(c"X509_free" as Free)?,
-        in_init: function!(c"SSL_in_init" as Int),
+        is_init_finished: function!(c"SSL_is_init_finished" as Int)?,
         memo: memo(),
     })
 }
@@ -126,8 +130,9 @@ impl Functions {
     /// # Safety
     /// `ssl` is a live `SSL *` of the process's OpenSSL, used by no other thread meanwhile.
     pub(super) unsafe fn early(&self, ssl: opaque) -> bool {
+        // Not SSL_in_init: in early data the server's own part of the handshake is done, and it answers 0.
         // SAFETY: the caller's.
-        self.in_init.is_some_and(|in_init| unsafe { in_init(ssl) } != 0)
+        unsafe { (self.is_init_finished)(ssl) == 0 }
     }
 
     /// What is to be known of the peer's certificate; `None` where the peer has none.

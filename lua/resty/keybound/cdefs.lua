@@ -12,12 +12,30 @@ typedef struct kb_str {
   const uint8_t *ptr;
   size_t len;
 } kb_str;
+typedef struct kb_facts {
+  size_t struct_size;
+  int64_t now_s;
+  struct kb_str authorization;
+  struct kb_str query;
+  struct kb_str client_cert;
+  void *ssl;
+  uint32_t client_cert_form;
+  uint32_t authorization_n;
+  uint32_t flags;
+} kb_facts;
 typedef struct kb_response {
   uint32_t status;
   struct kb_str www_authenticate;
   struct kb_str content_type;
   struct kb_str body;
 } kb_response;
+typedef struct kb_decision {
+  size_t struct_size;
+  uint32_t step;
+  uint32_t reason;
+  struct kb_response response;
+  struct kb_check *check;
+} kb_decision;
 typedef struct kb_fetch {
   struct kb_str method;
   struct kb_str url;
@@ -32,95 +50,11 @@ typedef struct kb_store {
   struct kb_str key;
   struct kb_str value;
 } kb_store;
-typedef struct kb_facts {
-  size_t struct_size;
-  int64_t now_s;
-  struct kb_str authorization;
-  struct kb_str query;
-  struct kb_str client_cert;
-  void *ssl;
-  uint32_t client_cert_form;
-  uint32_t authorization_n;
-  uint32_t flags;
-} kb_facts;
-typedef struct kb_decision {
-  size_t struct_size;
-  uint32_t step;
-  uint32_t reason;
-  struct kb_response response;
-  struct kb_check *check;
-} kb_decision;
 uint32_t kb_abi_version(void);
 const char *kb_version(void);
 const char *kb_strerror(int32_t status);
 const char *kb_reason_code(uint32_t reason);
 uint32_t kb_ssl_supported(void);
-uint32_t kb_check_step(const struct kb_check *check);
-uint32_t kb_check_reason(const struct kb_check *check);
-int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
-int32_t kb_check_claims(const struct kb_check *check, struct kb_str *json);
-int32_t kb_check_header(const struct kb_check *check,
-                        size_t index,
-                        struct kb_str *name,
-                        struct kb_str *value);
-int32_t kb_check_fetch(const struct kb_check *check, struct kb_fetch *fetch);
-int32_t kb_check_fetch_header(const struct kb_check *check,
-                              size_t index,
-                              struct kb_str *name,
-                              struct kb_str *value);
-int32_t kb_check_fetched(struct kb_check *check,
-                         int64_t now_s,
-                         uint32_t status,
-                         struct kb_str content_type,
-                         struct kb_str body);
-int32_t kb_check_store(const struct kb_check *check, struct kb_store *store);
-int32_t kb_check_stored(struct kb_check *check, int64_t now_s, uint32_t answer, struct kb_str value);
-void kb_check_free(struct kb_check *check);
-int32_t kb_engine_new(const uint8_t *config,
-                      size_t config_len,
-                      struct kb_engine **engine,
-                      uint8_t *errbuf,
-                      size_t errbuf_cap,
-                      size_t *errbuf_len);
-void kb_engine_free(struct kb_engine *engine);
-int32_t kb_engine_warning(const struct kb_engine *engine,
-                          size_t index,
-                          struct kb_str *warning);
-int32_t kb_engine_upstream_header(const struct kb_engine *engine,
-                                  size_t index,
-                                  struct kb_str *name);
-int32_t kb_engine_decide(const struct kb_engine *engine,
-                         const struct kb_facts *facts,
-                         struct kb_decision *decision);
-int32_t kb_certificate_thumbprint(const uint8_t *cert,
-                                  size_t cert_len,
-                                  uint32_t form,
-                                  uint8_t (*out)[44]);
-int32_t kb_jwk_thumbprint(const uint8_t *jwk, size_t jwk_len, uint8_t (*out)[44]);
-int32_t kb_confirmation_match(const uint8_t *cnf,
-                              size_t cnf_len,
-                              const uint8_t *cert,
-                              size_t cert_len,
-                              uint32_t form,
-                              uint32_t *reason);
-int32_t kb_verifier_new(const uint8_t *config,
-                        size_t config_len,
-                        struct kb_verifier **verifier,
-                        uint8_t *errbuf,
-                        size_t errbuf_cap,
-                        size_t *errbuf_len);
-void kb_verifier_free(struct kb_verifier *verifier);
-int32_t kb_verifier_verify(const struct kb_verifier *verifier,
-                           const uint8_t *token,
-                           size_t token_len,
-                           const uint8_t *cert,
-                           size_t cert_len,
-                           uint32_t form,
-                           int64_t now_s,
-                           uint32_t *reason,
-                           struct kb_claims **claims);
-int32_t kb_claims_json(const struct kb_claims *claims, struct kb_str *json);
-void kb_claims_free(struct kb_claims *claims);
 int32_t kb_certificate_thumbprint(const uint8_t *cert,
                                   size_t cert_len,
                                   uint32_t form,
@@ -212,6 +146,8 @@ return {
   CERT_DER = 1,
   CERT_PEM = 2,
   THUMBPRINT_SIZE = 44,
+  FACT_EARLY_DATA = 1,
+  WANT_CLAIMS = 2,
   STORE_ADD = 1,
   STORE_GET = 2,
   STORE_PUT = 3,
@@ -221,6 +157,4 @@ return {
   STORE_FOUND = 3,
   STORE_ABSENT = 4,
   STORE_FAILED = 5,
-  FACT_EARLY_DATA = 1,
-  WANT_CLAIMS = 2,
 }

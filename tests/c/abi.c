@@ -1,0 +1,1055 @@
+/*
+ * Every function of keybound.h from C: what it answers, what it writes, and above all what it does not.
+ *
+ *     abi DIRECTORY       with the files that mint wrote; not linked with OpenSSL
+ */
+
+#include <pthread.h>
+
+#include "../../examples/c/input.h"
+#include "test.h"
+
+
+#define NOW         1700000000
+#define THUMBPRINT  "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
+#define REFUSED     "{\"issuer\":\"https://as.example\",\"isuer\":1}"
+
+
+typedef struct {
+    size_t   len;
+    uint8_t  bytes[16384];
+} data_t;
+
+
+static char        *directory;
+static data_t       config, bare, token, header, unbound, pem, der, other, rfc8705_pem, rfc8705_der;
+static kb_engine   *engine, *bare_engine;
+static kb_verifier *verifier;
+
+static const char   jwk[] =  /* RFC 7638 section 3.1 */
+    "{\"kty\":\"RSA\",\"n\":\"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPeb"
+    "WKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zg"
+    "dAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJ"
+    "zKnqDKgw\",\"e\":\"AQAB\",\"alg\":\"RS256\",\"kid\":\"2011-04-29\"}";
+
+
+static void
+load(const char *name, data_t *data)
+{
+    int   rc;
+    char  path[4096];
+
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+
+    if (strstr(name, ".der") != NULL) {
+        rc = read_file(path, data->bytes, sizeof(data->bytes), &data->len);
+
+    } else {
+        rc = read_line(path, data->bytes, sizeof(data->bytes), &data->len);
+    }
+
+    if (rc != 0) {
+        exit(3);
+    }
+}
+
+
+static kb_str
+str(const data_t *data)
+{
+    kb_str  s;
+
+    s.ptr = data->bytes;
+    s.len = data->len;
+
+    return s;
+}
+
+
+static kb_facts
+facts_of(const data_t *cert, uint32_t form)
+{
+    kb_facts  facts;
+
+    memset(&facts, 0, sizeof(facts));
+    facts.struct_size = sizeof(facts);
+    facts.now_s = NOW;
+    facts.authorization = str(&header);
+    facts.authorization_n = 1;
+    facts.client_cert_form = form;
+
+    if (cert != NULL) {
+        facts.client_cert = str(cert);
+    }
+
+    return facts;
+}
+
+
+/* The decision of an earlier request, that must not stay. */
+
+static kb_decision
+old_allow(void)
+{
+    kb_decision  decision;
+
+    fill(&decision);
+    decision.struct_size = sizeof(decision);
+    decision.step = KB_STEP_ALLOW;
+    decision.reason = KB_REASON_ALLOWED;
+
+    return decision;
+}
+
+
+static int
+is_empty(const kb_decision *d)
+{
+    return d->struct_size == sizeof(*d) && d->step == KB_STEP_INVALID && d->reason == 0 && d->check == NULL
+           && d->response.status == 0 && d->response.www_authenticate.ptr == NULL && d->response.content_type.ptr == NULL
+           && d->response.body.ptr == NULL;
+}
+
+
+static void
+decide(const kb_engine *e, const kb_facts *facts, kb_decision *decision)
+{
+    *decision = old_allow();
+    CHECK_EQ(kb_engine_decide(e, facts, decision), KB_OK);
+}
+
+
+#define check_refused(...)   FROM_HERE(check_refused_(__VA_ARGS__))
+#define check_invalid(...)   FROM_HERE(check_invalid_(__VA_ARGS__))
+#define check_match(...)     FROM_HERE(check_match_(__VA_ARGS__))
+#define check_verified(...)  FROM_HERE(check_verified_(__VA_ARGS__))
+#define check_allowed(...)   FROM_HERE(check_allowed_(__VA_ARGS__))
+
+
+static void
+check_refused_(const kb_engine *e, const kb_facts *facts, const char *code, uint32_t status)
+{
+    kb_decision  decision;
+
+    decide(e, facts, &decision);
+
+    CHECK_EQ(decision.step, KB_STEP_RESPOND);
+    CHECK_EQ(decision.response.status, status);
+    CHECK(str_is(decision.response.content_type, "application/json; charset=utf-8"));
+    CHECK(decision.response.body.len > 0 && decision.response.body.ptr[0] == '{');
+    CHECK(decision.check == NULL);
+    CHECK(kb_reason_code(decision.reason) != NULL && strcmp(kb_reason_code(decision.reason), code) == 0);
+}
+
+
+static void
+check_invalid_(const kb_facts *facts, int32_t status)
+{
+    kb_decision  decision;
+
+    decision = old_allow();
+    CHECK_EQ(kb_engine_decide(engine, facts, &decision), status);
+    CHECK(is_empty(&decision));
+}
+
+
+static void
+test_library(void)
+{
+    int          i, j;
+    const char  *texts[10];
+
+    static const int32_t  statuses[] = {
+        KB_OK, KB_E_NULL, KB_E_ARGUMENT, KB_E_CONFIG, KB_E_STATE, KB_E_CERTIFICATE, KB_E_KEY, KB_E_RANGE, KB_E_NO_OPENSSL,
+        KB_E_PANIC
+    };
+
+    CHECK_EQ(kb_abi_version(), KB_ABI_VERSION);
+    CHECK(strcmp(kb_version(), KEYBOUND_VERSION) == 0);
+
+    for (i = 0; i < 10; i++) {
+        CHECK(statuses[i] == 0 || statuses[i] < 0);
+        texts[i] = kb_strerror(statuses[i]);
+        CHECK(texts[i] != NULL && texts[i][0] != '\0' && strcmp(texts[i], "unknown status") != 0);
+
+        for (j = 0; j < i; j++) {
+            CHECK(statuses[i] != statuses[j] && strcmp(texts[i], texts[j]) != 0);
+        }
+    }
+
+    CHECK(strcmp(kb_strerror(1), "unknown status") == 0);
+    CHECK(strcmp(kb_strerror(-100), "unknown status") == 0);
+    CHECK(strcmp(kb_strerror(INT32_MIN), "unknown status") == 0);
+}
+
+
+static void
+test_reasons(void)
+{
+    uint32_t     i, n;
+    const char  *code;
+
+    CHECK(strcmp(kb_reason_code(KB_REASON_ALLOWED), "allowed") == 0);
+    CHECK(strcmp(kb_reason_code(10), "no_token") == 0);
+    CHECK(strcmp(kb_reason_code(64), "certificate_mismatch") == 0);
+    CHECK(strcmp(kb_reason_code(99), "internal_error") == 0);
+    CHECK(kb_reason_code(0) == NULL);
+    CHECK(kb_reason_code(2) == NULL);
+    CHECK(kb_reason_code(256 + 1) == NULL);
+    CHECK(kb_reason_code(UINT32_MAX) == NULL);
+
+    for (i = 0, n = 0; i < 1000; i++) {
+        code = kb_reason_code(i);
+        if (code != NULL) {
+            CHECK(code[0] != '\0' && strspn(code, "abcdefghijklmnopqrstuvwxyz_") == strlen(code));
+            n++;
+        }
+    }
+
+    CHECK_EQ(n, REASONS);
+}
+
+
+static void
+test_certificate_thumbprint(void)
+{
+    uint32_t  form;
+    uint8_t   out[KB_THUMBPRINT_SIZE], two[2 * sizeof(rfc8705_der.bytes)];
+
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_der.bytes, rfc8705_der.len, KB_CERT_DER, &out), KB_OK);
+    CHECK(memcmp(out, THUMBPRINT, KB_THUMBPRINT_SIZE) == 0);
+
+    fill(&out);
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_pem.bytes, rfc8705_pem.len, KB_CERT_PEM, &out), KB_OK);
+    CHECK(memcmp(out, THUMBPRINT, KB_THUMBPRINT_SIZE) == 0);
+
+    fill(&out);
+    CHECK_EQ(kb_certificate_thumbprint(NULL, 0, KB_CERT_DER, &out), KB_E_NULL);
+    CHECK_EQ(kb_certificate_thumbprint(NULL, rfc8705_pem.len, KB_CERT_PEM, &out), KB_E_NULL);
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_der.bytes, rfc8705_der.len, KB_CERT_DER, NULL), KB_E_NULL);
+    CHECK_EQ(kb_certificate_thumbprint(NULL, 0, KB_CERT_NONE, &out), KB_E_ARGUMENT);
+
+    for (form = 3; form != 0; form = form < 0x80000000 ? form * 2 : 0) {
+        CHECK_EQ(kb_certificate_thumbprint(rfc8705_der.bytes, rfc8705_der.len, form, &out), KB_E_ARGUMENT);
+    }
+
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_der.bytes, rfc8705_der.len, 256 + KB_CERT_DER, &out), KB_E_ARGUMENT);
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_der.bytes, rfc8705_der.len, KB_CERT_NONE, &out), KB_E_ARGUMENT);
+
+    memcpy(two, rfc8705_der.bytes, rfc8705_der.len);
+    memcpy(two + rfc8705_der.len, rfc8705_der.bytes, rfc8705_der.len);
+    CHECK_EQ(kb_certificate_thumbprint(two, 2 * rfc8705_der.len, KB_CERT_DER, &out), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_certificate_thumbprint(two, rfc8705_der.len + 1, KB_CERT_DER, &out), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_certificate_thumbprint(two, rfc8705_der.len - 1, KB_CERT_DER, &out), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_certificate_thumbprint(two, 0, KB_CERT_DER, &out), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_certificate_thumbprint(two, 0, KB_CERT_PEM, &out), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_der.bytes, rfc8705_der.len, KB_CERT_PEM, &out), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_certificate_thumbprint(rfc8705_pem.bytes, rfc8705_pem.len, KB_CERT_DER, &out), KB_E_CERTIFICATE);
+
+    /* One octet more than 16 KiB of DER. */
+
+    memset(two, 0, sizeof(two));
+    memcpy(two, "\x30\x82\x3f\xfd", 4);
+    CHECK_EQ(kb_certificate_thumbprint(two, 16385, KB_CERT_DER, &out), KB_E_CERTIFICATE);
+    CHECK(untouched(&out));
+
+    memcpy(two, "\x30\x82\x3f\xfc", 4);
+    CHECK_EQ(kb_certificate_thumbprint(two, 16384, KB_CERT_DER, &out), KB_OK);
+}
+
+
+static void
+test_jwk_thumbprint(void)
+{
+    uint8_t  out[KB_THUMBPRINT_SIZE];
+
+    static const char  *const bad[] = {
+        "", "{}", "[]", "null", "{\"kty\":\"oct\",\"k\":\"AAAA\"}", "{\"kty\":\"RSA\",\"e\":\"AQAB\"}", "{\"kty\":\"RSA\"", NULL
+    };
+    int                 i;
+
+    CHECK_EQ(kb_jwk_thumbprint((const uint8_t *) jwk, sizeof(jwk) - 1, &out), KB_OK);
+    CHECK(memcmp(out, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", KB_THUMBPRINT_SIZE) == 0);
+
+    fill(&out);
+    CHECK_EQ(kb_jwk_thumbprint(NULL, 0, &out), KB_E_NULL);
+    CHECK_EQ(kb_jwk_thumbprint(NULL, 1, &out), KB_E_NULL);
+    CHECK_EQ(kb_jwk_thumbprint((const uint8_t *) jwk, sizeof(jwk) - 1, NULL), KB_E_NULL);
+    CHECK_EQ(kb_jwk_thumbprint((const uint8_t *) jwk, sizeof(jwk) - 2, &out), KB_E_KEY);
+
+    for (i = 0; bad[i] != NULL; i++) {
+        CHECK_EQ(kb_jwk_thumbprint((const uint8_t *) bad[i], strlen(bad[i]), &out), KB_E_KEY);
+    }
+
+    CHECK(untouched(&out));
+}
+
+
+static void
+check_match_(const char *cnf, const data_t *cert, uint32_t form, const char *code)
+{
+    uint32_t  reason;
+
+    reason = KB_REASON_ALLOWED;
+    CHECK_EQ(kb_confirmation_match(str_of(cnf).ptr, str_of(cnf).len, cert ? cert->bytes : NULL, cert ? cert->len : 0, form,
+                                   &reason), KB_OK);
+    CHECK(kb_reason_code(reason) != NULL && strcmp(kb_reason_code(reason), code) == 0);
+}
+
+
+static void
+test_confirmation_match(void)
+{
+    kb_str    cnf;
+    uint32_t  reason;
+
+    static const char  own[] = "{\"x5t#S256\":\"" THUMBPRINT "\"}";
+
+    check_match(own, &rfc8705_der, KB_CERT_DER, "allowed");
+    check_match(own, &rfc8705_pem, KB_CERT_PEM, "allowed");
+    check_match(own, &other, KB_CERT_DER, "certificate_mismatch");
+    check_match(own, NULL, KB_CERT_NONE, "certificate_missing");
+    check_match(NULL, &rfc8705_der, KB_CERT_DER, "token_unbound");
+    check_match("", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
+    check_match("{}", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
+    check_match("null", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
+    check_match("{\"x5t#S256\":\"" THUMBPRINT "\",\"jkt\":\"x\"}", &rfc8705_der, KB_CERT_DER, "confirmation_unsupported");
+
+    cnf = str_of(own);
+    fill(&reason);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, NULL, 0, KB_CERT_DER, &reason), KB_E_NULL);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, NULL, 9, KB_CERT_PEM, &reason), KB_E_NULL);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, der.bytes, der.len, KB_CERT_NONE, &reason), KB_E_ARGUMENT);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, der.bytes, der.len, 3, &reason), KB_E_ARGUMENT);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, der.bytes, der.len, UINT32_MAX, &reason), KB_E_ARGUMENT);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, der.bytes, der.len - 1, KB_CERT_DER, &reason), KB_E_CERTIFICATE);
+    CHECK_EQ(kb_confirmation_match(cnf.ptr, cnf.len, der.bytes, der.len, KB_CERT_DER, NULL), KB_E_NULL);
+    CHECK(untouched(&reason));
+}
+
+
+/* Both constructors have one shape. */
+
+typedef int32_t  (*make_pt)(const uint8_t *config, size_t len, void **out, uint8_t *buf, size_t cap, size_t *buf_len);
+
+
+static int32_t
+make_verifier(const uint8_t *text, size_t len, void **out, uint8_t *buf, size_t cap, size_t *buf_len)
+{
+    int32_t       status;
+    kb_verifier  *made;
+
+    made = (kb_verifier *) *out;
+    status = kb_verifier_new(text, len, &made, buf, cap, buf_len);
+    *out = made;
+
+    return status;
+}
+
+
+static int32_t
+make_engine(const uint8_t *text, size_t len, void **out, uint8_t *buf, size_t cap, size_t *buf_len)
+{
+    int32_t     status;
+    kb_engine  *made;
+
+    made = (kb_engine *) *out;
+    status = kb_engine_new(text, len, &made, buf, cap, buf_len);
+    *out = made;
+
+    return status;
+}
+
+
+static void
+check_errors(make_pt make)
+{
+    int      place;
+    void    *out;
+    kb_str   refused;
+    size_t   whole, cap, len, i;
+    uint8_t  message[256], cut[256];
+
+    refused = str_of(REFUSED);
+    out = &place;
+
+    CHECK_EQ(make(refused.ptr, refused.len, &out, message, sizeof(message), &whole), KB_E_CONFIG);
+    CHECK(whole > 10 && whole < sizeof(message) - 1);
+    CHECK(strncmp((const char *) message, "isuer: ", 7) == 0);
+
+    for (cap = 0; cap <= whole + 1; cap++) {
+        fill(&cut);
+        len = 0;
+        CHECK_EQ(make(refused.ptr, refused.len, &out, cut, cap, &len), KB_E_CONFIG);
+        CHECK_EQ(len, whole);
+        i = cap < whole ? cap : whole;
+        CHECK(memcmp(cut, message, i) == 0);
+        CHECK(all_a5(cut + i, sizeof(cut) - i));
+    }
+
+    len = 0;
+    CHECK_EQ(make(refused.ptr, refused.len, &out, NULL, 0, &len), KB_E_CONFIG);
+    CHECK_EQ(len, whole);
+    CHECK_EQ(make(refused.ptr, refused.len, &out, NULL, sizeof(message), &len), KB_E_CONFIG);
+    CHECK_EQ(make(refused.ptr, refused.len, &out, NULL, 0, NULL), KB_E_CONFIG);
+
+    fill(&cut);
+    CHECK_EQ(make(refused.ptr, refused.len, &out, cut, sizeof(cut), NULL), KB_E_CONFIG);
+    CHECK(memcmp(cut, message, whole) == 0);
+
+    fill(&cut);
+    fill(&len);
+    CHECK_EQ(make(NULL, 0, &out, cut, sizeof(cut), &len), KB_E_NULL);
+    CHECK_EQ(make(NULL, config.len, &out, cut, sizeof(cut), &len), KB_E_NULL);
+    CHECK(untouched(&cut) && untouched(&len));
+
+    CHECK_EQ(make(refused.ptr, 0, &out, NULL, 0, NULL), KB_E_CONFIG);
+    CHECK(out == &place);
+}
+
+
+static void
+test_verifier_new(void)
+{
+    size_t        len;
+    uint8_t       buf[64];
+    kb_verifier  *made;
+
+    check_errors(make_verifier);
+    CHECK_EQ(kb_verifier_new(config.bytes, config.len, NULL, NULL, 0, NULL), KB_E_NULL);
+
+    fill(&len);
+    fill(&buf);
+    CHECK_EQ(kb_verifier_new(config.bytes, config.len, &made, buf, sizeof(buf), &len), KB_OK);
+    CHECK(untouched(&len) && untouched(&buf));
+    kb_verifier_free(made);
+}
+
+
+static void
+test_engine_new(void)
+{
+    size_t      len;
+    uint8_t     buf[64];
+    kb_engine  *made;
+
+    check_errors(make_engine);
+    CHECK_EQ(kb_engine_new(config.bytes, config.len, NULL, NULL, 0, NULL), KB_E_NULL);
+
+    fill(&len);
+    fill(&buf);
+    CHECK_EQ(kb_engine_new(config.bytes, config.len, &made, buf, sizeof(buf), &len), KB_OK);
+    CHECK(untouched(&len) && untouched(&buf));
+    kb_engine_free(made);
+}
+
+
+static int32_t
+verify(const data_t *t, const data_t *cert, uint32_t form, int64_t now, uint32_t *reason, kb_claims **claims)
+{
+    return kb_verifier_verify(verifier, t->bytes, t->len, cert ? cert->bytes : NULL, cert ? cert->len : 0, form, now, reason,
+                              claims);
+}
+
+
+static void
+check_verified_(const data_t *t, const data_t *cert, uint32_t form, int64_t now, const char *code)
+{
+    int         place;
+    uint32_t    reason;
+    kb_claims  *claims;
+
+    reason = KB_REASON_ALLOWED;
+    claims = (kb_claims *) &place;
+    CHECK_EQ(verify(t, cert, form, now, &reason, &claims), KB_OK);
+    CHECK(kb_reason_code(reason) != NULL && strcmp(kb_reason_code(reason), code) == 0);
+    CHECK((claims != NULL) == (strcmp(code, "allowed") == 0));
+    kb_claims_free(claims);
+
+    CHECK_EQ(verify(t, cert, form, now, &reason, NULL), KB_OK);
+    CHECK(kb_reason_code(reason) != NULL && strcmp(kb_reason_code(reason), code) == 0);
+}
+
+
+static void
+test_verifier_verify(void)
+{
+    data_t      empty;
+    uint32_t    reason;
+    kb_claims  *claims;
+
+    check_verified(&token, &der, KB_CERT_DER, NOW, "allowed");
+    check_verified(&token, &pem, KB_CERT_PEM, NOW, "allowed");
+    check_verified(&token, &other, KB_CERT_DER, NOW, "certificate_mismatch");
+    check_verified(&token, NULL, KB_CERT_NONE, NOW, "certificate_missing");
+    check_verified(&token, &der, KB_CERT_PEM, NOW, "certificate_malformed");
+    check_verified(&unbound, &der, KB_CERT_DER, NOW, "token_unbound");
+    check_verified(&token, &der, KB_CERT_DER, NOW + 1800, "token_expired");
+    check_verified(&token, &der, KB_CERT_DER, INT64_MAX, "token_expired");
+    check_verified(&token, &der, KB_CERT_DER, INT64_MIN, "token_issued_in_future");
+    empty.len = 0;
+    check_verified(&empty, &der, KB_CERT_DER, NOW, "token_not_jwt");
+
+    fill(&reason);
+    fill(&claims);
+    CHECK_EQ(kb_verifier_verify(NULL, token.bytes, token.len, der.bytes, der.len, KB_CERT_DER, NOW, &reason, &claims), KB_E_NULL);
+    CHECK_EQ(kb_verifier_verify(verifier, NULL, 0, der.bytes, der.len, KB_CERT_DER, NOW, &reason, &claims), KB_E_NULL);
+    CHECK_EQ(kb_verifier_verify(verifier, token.bytes, token.len, NULL, 0, KB_CERT_DER, NOW, &reason, &claims), KB_E_NULL);
+    CHECK_EQ(verify(&token, &der, KB_CERT_DER, NOW, NULL, &claims), KB_E_NULL);
+    CHECK_EQ(verify(&token, &der, KB_CERT_NONE, NOW, &reason, &claims), KB_E_ARGUMENT);
+    CHECK_EQ(verify(&token, &der, 3, NOW, &reason, &claims), KB_E_ARGUMENT);
+    CHECK_EQ(verify(&token, &der, 0x10000 + KB_CERT_DER, NOW, &reason, &claims), KB_E_ARGUMENT);
+    CHECK(untouched(&reason) && untouched(&claims));
+}
+
+
+static void
+test_claims(void)
+{
+    kb_str        json;
+    uint32_t      reason;
+    kb_claims    *claims;
+    kb_verifier  *made;
+
+    CHECK_EQ(kb_verifier_new(config.bytes, config.len, &made, NULL, 0, NULL), KB_OK);
+    CHECK_EQ(kb_verifier_verify(made, token.bytes, token.len, der.bytes, der.len, KB_CERT_DER, NOW, &reason, &claims), KB_OK);
+
+    /* The claims outlive their verifier. */
+
+    kb_verifier_free(made);
+
+    fill(&json);
+    CHECK_EQ(kb_claims_json(NULL, &json), KB_E_NULL);
+    CHECK(untouched(&json));
+    CHECK_EQ(kb_claims_json(claims, NULL), KB_E_NULL);
+
+    CHECK_EQ(kb_claims_json(claims, &json), KB_OK);
+    CHECK(json.len > 30 && memcmp(json.ptr, "{\"iss\":\"https://as.example\",", 28) == 0);
+    CHECK(json.ptr[json.len - 1] == '}');
+    kb_claims_free(claims);
+}
+
+
+static void
+test_engine_lists(void)
+{
+    kb_str  s;
+
+    CHECK_EQ(kb_engine_warning(engine, 0, &s), KB_OK);
+    CHECK(s.len > 10 && memcmp(s.ptr, "key 1 (kid \"symmetric\") skipped: ", 33) == 0);
+    CHECK_EQ(kb_engine_warning(engine, 0, NULL), KB_E_NULL);
+
+    CHECK_EQ(kb_engine_upstream_header(engine, 0, &s), KB_OK);
+    CHECK(str_is(s, "X-Client-Id"));
+    CHECK_EQ(kb_engine_upstream_header(engine, 1, &s), KB_OK);
+    CHECK(str_is(s, "X-Absent"));
+    CHECK_EQ(kb_engine_upstream_header(engine, 0, NULL), KB_E_NULL);
+
+    fill(&s);
+    CHECK_EQ(kb_engine_warning(NULL, 0, &s), KB_E_NULL);
+    CHECK_EQ(kb_engine_warning(engine, 1, &s), KB_E_RANGE);
+    CHECK_EQ(kb_engine_warning(engine, SIZE_MAX, &s), KB_E_RANGE);
+    CHECK_EQ(kb_engine_upstream_header(NULL, 0, &s), KB_E_NULL);
+    CHECK_EQ(kb_engine_upstream_header(engine, 2, &s), KB_E_RANGE);
+    CHECK_EQ(kb_engine_upstream_header(engine, SIZE_MAX, &s), KB_E_RANGE);
+    CHECK_EQ(kb_engine_upstream_header(bare_engine, 0, &s), KB_E_RANGE);
+    CHECK(untouched(&s));
+}
+
+
+static void
+test_decide(void)
+{
+    int          i;
+    kb_facts     facts;
+    kb_decision  decision;
+
+    /* The second time the token and the certificate are remembered. */
+
+    for (i = 0; i < 2; i++) {
+        facts = facts_of(&der, KB_CERT_DER);
+        decide(bare_engine, &facts, &decision);
+        CHECK_EQ(decision.step, KB_STEP_ALLOW);
+        CHECK_EQ(decision.reason, KB_REASON_ALLOWED);
+        CHECK_EQ(decision.response.status, 0);
+        CHECK(decision.check == NULL);
+
+        facts = facts_of(&pem, KB_CERT_PEM);
+        decide(bare_engine, &facts, &decision);
+        CHECK_EQ(decision.step, KB_STEP_ALLOW);
+
+        facts = facts_of(&other, KB_CERT_DER);
+        check_refused(bare_engine, &facts, "certificate_mismatch", 401);
+
+        facts = facts_of(NULL, KB_CERT_NONE);
+        check_refused(bare_engine, &facts, "certificate_missing", 401);
+
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.now_s = NOW + 1800;
+        check_refused(bare_engine, &facts, "token_expired", 401);
+
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.flags = KB_FACT_EARLY_DATA;
+        check_refused(bare_engine, &facts, "early_data", 425);
+
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.authorization_n = 2;
+        check_refused(bare_engine, &facts, "several_tokens", 400);
+
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.query = str_of("a=b&access_token=x");
+        check_refused(bare_engine, &facts, "several_tokens", 400);
+
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.authorization = str_of("");
+        check_refused(bare_engine, &facts, "no_token", 401);
+
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.authorization = str_of(NULL);
+        facts.authorization_n = 0;
+        check_refused(bare_engine, &facts, "no_token", 401);
+
+        decide(bare_engine, &facts, &decision);
+        CHECK(str_is(decision.response.www_authenticate, "Bearer"));
+    }
+}
+
+
+/* The decision is the same whether the certificate is remembered or not. */
+
+static void
+test_form(void)
+{
+    kb_facts     facts;
+    kb_engine   *made;
+    kb_decision  decision;
+
+    CHECK_EQ(kb_engine_new(bare.bytes, bare.len, &made, NULL, 0, NULL), KB_OK);
+
+    facts = facts_of(&der, KB_CERT_PEM);
+    check_refused(made, &facts, "certificate_malformed", 401);
+    facts = facts_of(&pem, KB_CERT_DER);
+    check_refused(made, &facts, "certificate_malformed", 401);
+
+    facts = facts_of(&der, KB_CERT_DER);
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+    facts = facts_of(&pem, KB_CERT_PEM);
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+
+    facts = facts_of(&der, KB_CERT_PEM);
+    check_refused(made, &facts, "certificate_malformed", 401);
+    facts = facts_of(&pem, KB_CERT_DER);
+    check_refused(made, &facts, "certificate_malformed", 401);
+
+    kb_engine_free(made);
+}
+
+
+static void
+test_decide_arguments(void)
+{
+    size_t       i;
+    kb_facts     facts;
+    kb_decision  decision, before;
+
+    static const uint32_t  forms[] = { 3, 4, 256 + KB_CERT_DER, 0x10000 + KB_CERT_DER, UINT32_MAX };
+
+    facts = facts_of(&der, KB_CERT_DER);
+    CHECK_EQ(kb_engine_decide(engine, &facts, NULL), KB_E_NULL);
+    CHECK_EQ(kb_engine_decide(NULL, NULL, NULL), KB_E_NULL);
+    check_invalid(NULL, KB_E_NULL);
+
+    decision = old_allow();
+    CHECK_EQ(kb_engine_decide(NULL, &facts, &decision), KB_E_NULL);
+    CHECK(is_empty(&decision));
+
+    for (i = 0; i < sizeof(facts); i++) {
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.struct_size = i;
+        check_invalid(&facts, KB_E_ARGUMENT);
+    }
+
+    for (i = 2; i < 32; i++) {
+        facts = facts_of(&der, KB_CERT_DER);
+        facts.flags = (uint32_t) 1 << i;
+        check_invalid(&facts, KB_E_ARGUMENT);
+    }
+
+    for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        facts = facts_of(&der, forms[i]);
+        check_invalid(&facts, KB_E_ARGUMENT);
+        facts = facts_of(NULL, forms[i]);
+        check_invalid(&facts, KB_E_ARGUMENT);
+    }
+
+    facts = facts_of(&der, KB_CERT_NONE);
+    check_invalid(&facts, KB_E_ARGUMENT);
+    facts = facts_of(NULL, KB_CERT_DER);
+    check_invalid(&facts, KB_E_NULL);
+    facts = facts_of(NULL, KB_CERT_PEM);
+    facts.client_cert.len = pem.len;
+    check_invalid(&facts, KB_E_NULL);
+
+    /* A certificate beside `ssl`, which nothing may follow. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.ssl = &facts;
+    check_invalid(&facts, KB_E_ARGUMENT);
+
+    /* Where the decision has no room, nothing of it is written. */
+
+    for (i = 0; i < sizeof(decision); i++) {
+        facts = facts_of(&other, KB_CERT_DER);
+        fill(&decision);
+        decision.struct_size = i;
+        before = decision;
+        CHECK_EQ(kb_engine_decide(engine, &facts, &decision), KB_E_ARGUMENT);
+        CHECK(memcmp(&decision, &before, sizeof(decision)) == 0);
+    }
+}
+
+
+/* A program that was compiled with a later header has larger structs. */
+
+static void
+test_larger_structs(void)
+{
+    struct {
+        kb_facts     facts;
+        uint8_t      more[64];
+    } facts;
+
+    struct {
+        kb_decision  decision;
+        uint8_t      more[64];
+    } decision;
+
+    memset(&facts, 0, sizeof(facts));
+    facts.facts = facts_of(&der, KB_CERT_DER);
+    facts.facts.struct_size = sizeof(facts);
+    fill(&decision);
+    decision.decision.struct_size = sizeof(decision);
+
+    CHECK_EQ(kb_engine_decide(bare_engine, &facts.facts, &decision.decision), KB_OK);
+    CHECK_EQ(decision.decision.step, KB_STEP_ALLOW);
+    CHECK_EQ(decision.decision.struct_size, sizeof(decision));
+    CHECK(untouched(&decision.more));
+}
+
+
+static void
+test_no_openssl(void)
+{
+    int       place;
+    kb_facts  facts;
+
+    CHECK_EQ(kb_ssl_supported(), 0);
+
+    facts = facts_of(NULL, KB_CERT_NONE);
+    facts.ssl = &place;
+    check_invalid(&facts, KB_E_NO_OPENSSL);
+}
+
+
+/* What a check answers that is allowed, whoever asks. */
+
+static void
+check_allowed_(kb_check *check)
+{
+    kb_str       s, name, value;
+    kb_fetch     fetch;
+    kb_store     store;
+    kb_response  response;
+
+    CHECK_EQ(kb_check_step(check), KB_STEP_ALLOW);
+    CHECK_EQ(kb_check_reason(check), KB_REASON_ALLOWED);
+
+    CHECK_EQ(kb_check_claims(check, &s), KB_OK);
+    CHECK(s.len > 30 && memcmp(s.ptr, "{\"iss\":\"https://as.example\",", 28) == 0);
+
+    CHECK_EQ(kb_check_header(check, 0, &name, &value), KB_OK);
+    CHECK(str_is(name, "X-Client-Id") && str_is(value, "app"));
+    CHECK_EQ(kb_check_header(check, 1, &name, &value), KB_OK);
+    CHECK(str_is(name, "X-Absent") && value.ptr == NULL);
+
+    fill(&name);
+    fill(&value);
+    CHECK_EQ(kb_check_header(check, 2, &name, &value), KB_E_RANGE);
+    CHECK_EQ(kb_check_header(check, SIZE_MAX, &name, &value), KB_E_RANGE);
+    CHECK_EQ(kb_check_header(check, 0, &name, NULL), KB_E_NULL);
+    CHECK_EQ(kb_check_header(check, 0, NULL, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_fetch_header(check, 0, &name, &value), KB_E_STATE);
+    CHECK_EQ(kb_check_fetch_header(check, 0, NULL, &value), KB_E_NULL);
+    CHECK(untouched(&name) && untouched(&value));
+    CHECK_EQ(kb_check_claims(check, NULL), KB_E_NULL);
+
+    fill(&fetch);
+    fill(&store);
+    fill(&response);
+    CHECK_EQ(kb_check_fetch(check, &fetch), KB_E_STATE);
+    CHECK_EQ(kb_check_store(check, &store), KB_E_STATE);
+    CHECK_EQ(kb_check_response(check, &response), KB_E_STATE);
+    CHECK(untouched(&fetch) && untouched(&store) && untouched(&response));
+    CHECK(kb_check_fetch(check, NULL) < 0);
+    CHECK(kb_check_fetch_header(check, 0, &name, NULL) < 0);
+    CHECK(kb_check_store(check, NULL) < 0);
+    CHECK(kb_check_response(check, NULL) < 0);
+}
+
+
+static void
+test_check(void)
+{
+    kb_str       absent, value;
+    uint32_t     i;
+    kb_facts     facts;
+    kb_decision  decision;
+
+    facts = facts_of(&der, KB_CERT_DER);
+    decide(engine, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+    CHECK_EQ(decision.reason, KB_REASON_ALLOWED);
+    CHECK(decision.check != NULL);
+    check_allowed(decision.check);
+
+    /* Answers that nobody asked for change nothing. */
+
+    absent = str_of(NULL);
+    value = str_of("{\"active\":true}");
+
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, 0, absent, absent), KB_E_STATE);
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, 200, str_of("application/json"), value), KB_E_STATE);
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, 99, absent, value), KB_E_ARGUMENT);
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, 600, absent, value), KB_E_ARGUMENT);
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, 0x10000 + 200, absent, value), KB_E_ARGUMENT);
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, UINT32_MAX, absent, value), KB_E_ARGUMENT);
+
+    for (i = KB_STORED; i <= KB_STORE_FAILED; i++) {
+        CHECK_EQ(kb_check_stored(decision.check, NOW, i, value), KB_E_STATE);
+    }
+
+    CHECK_EQ(kb_check_stored(decision.check, NOW, KB_STORE_FOUND, absent), KB_E_NULL);
+    CHECK_EQ(kb_check_stored(decision.check, NOW, 0, value), KB_E_ARGUMENT);
+    CHECK_EQ(kb_check_stored(decision.check, NOW, KB_STORE_FAILED + 1, value), KB_E_ARGUMENT);
+    CHECK_EQ(kb_check_stored(decision.check, NOW, 256 + KB_STORED, value), KB_E_ARGUMENT);
+    CHECK_EQ(kb_check_stored(decision.check, NOW, UINT32_MAX, value), KB_E_ARGUMENT);
+
+    check_allowed(decision.check);
+    kb_check_free(decision.check);
+
+    /* A refusal has no check. */
+
+    facts = facts_of(&other, KB_CERT_DER);
+    check_refused(engine, &facts, "certificate_mismatch", 401);
+    facts.flags = KB_WANT_CLAIMS;
+    check_refused(bare_engine, &facts, "certificate_mismatch", 401);
+
+    /* Without headers, claims are there where they are wanted. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.flags = KB_WANT_CLAIMS;
+    decide(bare_engine, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+    CHECK_EQ(kb_check_claims(decision.check, &value), KB_OK);
+    CHECK_EQ(kb_check_header(decision.check, 0, &absent, &value), KB_E_RANGE);
+    kb_check_free(decision.check);
+}
+
+
+static void
+test_check_null(void)
+{
+    kb_str       name, value;
+    kb_fetch     fetch;
+    kb_store     store;
+    kb_response  response;
+
+    CHECK_EQ(kb_check_step(NULL), KB_STEP_INVALID);
+    CHECK_EQ(kb_check_reason(NULL), 0);
+
+    fill(&name);
+    fill(&value);
+    fill(&fetch);
+    fill(&store);
+    fill(&response);
+    CHECK_EQ(kb_check_response(NULL, &response), KB_E_NULL);
+    CHECK_EQ(kb_check_claims(NULL, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_header(NULL, 0, &name, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_fetch(NULL, &fetch), KB_E_NULL);
+    CHECK_EQ(kb_check_fetch_header(NULL, 0, &name, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_store(NULL, &store), KB_E_NULL);
+    CHECK_EQ(kb_check_fetched(NULL, NOW, 200, str_of("a"), str_of("b")), KB_E_NULL);
+    CHECK_EQ(kb_check_stored(NULL, NOW, KB_STORED, str_of("b")), KB_E_NULL);
+    CHECK(untouched(&name) && untouched(&value) && untouched(&fetch) && untouched(&store) && untouched(&response));
+
+    kb_check_free(NULL);
+    kb_engine_free(NULL);
+    kb_verifier_free(NULL);
+    kb_claims_free(NULL);
+}
+
+
+static void
+test_freed_engine(void)
+{
+    kb_facts      facts;
+    kb_engine    *made;
+    kb_decision   decision;
+
+    CHECK_EQ(kb_engine_new(config.bytes, config.len, &made, NULL, 0, NULL), KB_OK);
+    facts = facts_of(&pem, KB_CERT_PEM);
+    decide(made, &facts, &decision);
+    kb_engine_free(made);
+
+    check_allowed(decision.check);
+    kb_check_free(decision.check);
+}
+
+
+/* Nothing of the inputs is kept: what they hold later changes nothing. */
+
+static void
+test_inputs_are_borrowed(void)
+{
+    int            i;
+    kb_str         json;
+    data_t         text, header_copy, cert;
+    kb_facts       facts;
+    kb_engine     *made;
+    kb_decision    decision;
+
+    text = config;
+    CHECK_EQ(kb_engine_new(text.bytes, text.len, &made, NULL, 0, NULL), KB_OK);
+    fill(&text.bytes);
+
+    for (i = 0; i < 2; i++) {
+        header_copy = header;
+        cert = der;
+        facts = facts_of(&cert, KB_CERT_DER);
+        facts.authorization = str(&header_copy);
+        decide(made, &facts, &decision);
+        fill(&header_copy.bytes);
+        fill(&cert.bytes);
+        fill(&facts);
+
+        check_allowed(decision.check);
+        CHECK_EQ(kb_check_claims(decision.check, &json), KB_OK);
+        kb_check_free(decision.check);
+
+        /* In the same place now lies another certificate. */
+
+        cert = other;
+        facts = facts_of(&cert, KB_CERT_DER);
+        check_refused(made, &facts, "certificate_mismatch", 401);
+    }
+
+    kb_engine_free(made);
+}
+
+
+#define THREADS  4
+#define ROUNDS   300
+
+
+static void *
+decide_often(void *wrong)
+{
+    int          i;
+    uint32_t     step;
+    kb_facts     facts;
+    kb_decision  decision;
+
+    for (i = 0; i < ROUNDS; i++) {
+        facts = facts_of(i % 3 ? &der : &other, KB_CERT_DER);
+        facts.flags = i % 2 ? KB_WANT_CLAIMS : 0;
+        decision = old_allow();
+
+        if (kb_engine_decide(bare_engine, &facts, &decision) != KB_OK) {
+            (*(int *) wrong)++;
+            continue;
+        }
+
+        step = i % 3 ? KB_STEP_ALLOW : KB_STEP_RESPOND;
+        *(int *) wrong += decision.step != step;
+        kb_check_free(decision.check);
+    }
+
+    return NULL;
+}
+
+
+static void
+test_threads(void)
+{
+    int        i, wrong[THREADS] = { 0 };
+    pthread_t  threads[THREADS];
+
+    for (i = 0; i < THREADS; i++) {
+        if (pthread_create(&threads[i], NULL, decide_often, &wrong[i]) != 0) {
+            exit(3);
+        }
+    }
+
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK_EQ(wrong[i], 0);
+    }
+}
+
+
+int
+main(int argc, char **argv)
+{
+    if (argc != 2) {
+        return 3;
+    }
+
+    directory = argv[1];
+    load("config.json", &config);
+    load("bare.json", &bare);
+    load("allow.token", &token);
+    load("allow.header", &header);
+    load("unbound.token", &unbound);
+    load("client.pem", &pem);
+    load("client.der", &der);
+    load("other.der", &other);
+    load("rfc8705.pem", &rfc8705_pem);
+    load("rfc8705.der", &rfc8705_der);
+
+    if (check_abi() != 0
+        || kb_engine_new(config.bytes, config.len, &engine, NULL, 0, NULL) != KB_OK
+        || kb_engine_new(bare.bytes, bare.len, &bare_engine, NULL, 0, NULL) != KB_OK
+        || kb_verifier_new(config.bytes, config.len, &verifier, NULL, 0, NULL) != KB_OK)
+    {
+        return 3;
+    }
+
+    run_test("version, ABI and status texts", test_library);
+    run_test("reason codes", test_reasons);
+    run_test("kb_certificate_thumbprint: RFC 8705 appendix A, wrong arguments", test_certificate_thumbprint);
+    run_test("kb_jwk_thumbprint: RFC 7638 section 3.1, wrong arguments", test_jwk_thumbprint);
+    run_test("kb_confirmation_match", test_confirmation_match);
+    run_test("kb_verifier_new: errors, and a message cut to fit", test_verifier_new);
+    run_test("kb_engine_new: errors, and a message cut to fit", test_engine_new);
+    run_test("kb_verifier_verify", test_verifier_verify);
+    run_test("claims outlive the verifier", test_claims);
+    run_test("warnings and upstream headers of an engine", test_engine_lists);
+    run_test("kb_engine_decide: decisions, new and remembered", test_decide);
+    run_test("a certificate in the wrong form, new and remembered", test_form);
+    run_test("kb_engine_decide: wrong arguments, and no old decision stays", test_decide_arguments);
+    run_test("structs of a later header", test_larger_structs);
+    run_test("no OpenSSL in the process", test_no_openssl);
+    run_test("an allowed check: claims, headers, answers nobody asked for", test_check);
+    run_test("checks that are NULL", test_check_null);
+    run_test("a check outlives its engine", test_freed_engine);
+    run_test("inputs are borrowed", test_inputs_are_borrowed);
+    run_test("one engine, several threads", test_threads);
+
+    kb_verifier_free(verifier);
+    kb_engine_free(bare_engine);
+    kb_engine_free(engine);
+
+    return tests_failed ? 1 : 0;
+}

@@ -1,0 +1,199 @@
+/*
+ * A panic behind each export comes back as an error: run against the release library built with `panic-injection`.
+ *
+ *     panic DIRECTORY     with the files that mint wrote
+ *     panic --list        prints the exports that are tried
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include "../../examples/c/input.h"
+#include "test.h"
+
+
+#define NOW  1700000000
+
+
+static uint8_t       config[4096], token[4096], header[4096], cert[4096], out[KB_THUMBPRINT_SIZE];
+static size_t        config_len, token_len, message_len;
+static kb_str        der, s, t;
+static uint32_t      form, reason;
+static kb_facts      facts;
+static kb_fetch      fetch;
+static kb_store      store;
+static kb_check     *check;
+static kb_claims    *claims, *new_claims;
+static kb_engine    *engine, *new_engine;
+static kb_verifier  *verifier, *new_verifier;
+static kb_decision   decision;
+static kb_response   response;
+
+
+static int
+decide_panics(void)
+{
+    /* An ALLOW of the last request lies there still. */
+
+    return decision.step == KB_STEP_ALLOW
+           && kb_engine_decide(engine, &facts, &decision) == KB_E_PANIC
+           && decision.step == KB_STEP_INVALID && decision.reason == 0 && decision.check == NULL
+           && decision.response.status == 0 && decision.response.body.ptr == NULL;
+}
+
+
+/* A free function that panics returns; what it was to free may be lost. */
+
+#define RETURNS(call)  (call, 1)
+
+
+#define EXPORTS(X) \
+    X(kb_abi_version, kb_abi_version() == 0) \
+    X(kb_version, kb_version() == NULL) \
+    X(kb_strerror, kb_strerror(KB_OK) == NULL) \
+    X(kb_reason_code, kb_reason_code(KB_REASON_ALLOWED) == NULL) \
+    X(kb_ssl_supported, kb_ssl_supported() == 0) \
+    X(kb_certificate_thumbprint, kb_certificate_thumbprint(der.ptr, der.len, form, &out) == KB_E_PANIC && untouched(&out)) \
+    X(kb_jwk_thumbprint, kb_jwk_thumbprint(token, token_len, &out) == KB_E_PANIC && untouched(&out)) \
+    X(kb_confirmation_match, \
+      kb_confirmation_match(NULL, 0, der.ptr, der.len, form, &reason) == KB_E_PANIC && untouched(&reason)) \
+    X(kb_verifier_new, \
+      kb_verifier_new(config, config_len, &new_verifier, out, sizeof(out), &message_len) == KB_E_PANIC \
+      && new_verifier == NULL && untouched(&out) && untouched(&message_len)) \
+    X(kb_verifier_verify, \
+      kb_verifier_verify(verifier, token, token_len, der.ptr, der.len, form, NOW, &reason, &new_claims) == KB_E_PANIC \
+      && untouched(&reason) && new_claims == NULL) \
+    X(kb_claims_json, kb_claims_json(claims, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_claims_free, RETURNS(kb_claims_free(claims))) \
+    X(kb_verifier_free, RETURNS(kb_verifier_free(verifier))) \
+    X(kb_engine_new, \
+      kb_engine_new(config, config_len, &new_engine, out, sizeof(out), &message_len) == KB_E_PANIC \
+      && new_engine == NULL && untouched(&out) && untouched(&message_len)) \
+    X(kb_engine_warning, kb_engine_warning(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_engine_upstream_header, kb_engine_upstream_header(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_engine_decide, decide_panics()) \
+    X(kb_engine_free, RETURNS(kb_engine_free(engine))) \
+    X(kb_check_step, kb_check_step(check) == KB_STEP_INVALID) \
+    X(kb_check_reason, kb_check_reason(check) == 0) \
+    X(kb_check_response, kb_check_response(check, &response) == KB_E_PANIC && untouched(&response)) \
+    X(kb_check_claims, kb_check_claims(check, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_check_header, kb_check_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
+    X(kb_check_fetch, kb_check_fetch(check, &fetch) == KB_E_PANIC && untouched(&fetch)) \
+    X(kb_check_fetch_header, kb_check_fetch_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
+    X(kb_check_fetched, kb_check_fetched(check, NOW, 200, der, der) == KB_E_PANIC) \
+    X(kb_check_store, kb_check_store(check, &store) == KB_E_PANIC && untouched(&store)) \
+    X(kb_check_stored, kb_check_stored(check, NOW, KB_STORED, der) == KB_E_PANIC) \
+    X(kb_check_free, RETURNS(kb_check_free(check)))
+
+
+#define NAME(name, holds)  #name,
+#define TRY(name, holds) \
+    static void try_##name(void) { CHECK(holds); }
+#define RUN(name, holds)   run_test("a panic in " #name, try_##name);
+
+
+static const char *const  names[] = { EXPORTS(NAME) NULL };
+
+EXPORTS(TRY)
+
+
+/* After all of them, the library works as before. */
+
+static void
+test_afterwards(void)
+{
+    kb_engine  *made;
+
+    CHECK_EQ(kb_abi_version(), KB_ABI_VERSION);
+    CHECK_EQ(kb_engine_new(config, config_len, &made, NULL, 0, NULL), KB_OK);
+    CHECK_EQ(kb_engine_decide(made, &facts, &decision), KB_OK);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+    kb_check_free(decision.check);
+    kb_engine_free(made);
+}
+
+
+static int
+load(const char *directory)
+{
+    char  path[4096];
+
+    memset(&facts, 0, sizeof(facts));
+    facts.struct_size = sizeof(facts);
+    facts.now_s = NOW;
+    facts.authorization.ptr = header;
+    facts.authorization_n = 1;
+
+    snprintf(path, sizeof(path), "%s/config.json", directory);
+    if (read_file(path, config, sizeof(config), &config_len) != 0) {
+        return -1;
+    }
+
+    snprintf(path, sizeof(path), "%s/allow.token", directory);
+    if (read_line(path, token, sizeof(token), &token_len) != 0) {
+        return -1;
+    }
+
+    snprintf(path, sizeof(path), "%s/allow.header", directory);
+    if (read_line(path, header, sizeof(header), &facts.authorization.len) != 0) {
+        return -1;
+    }
+
+    snprintf(path, sizeof(path), "%s/client.der", directory);
+    if (read_cert(path, cert, sizeof(cert), &der, &form) != 0) {
+        return -1;
+    }
+
+    facts.client_cert = der;
+    facts.client_cert_form = form;
+
+    return 0;
+}
+
+
+int
+main(int argc, char **argv)
+{
+    int  i;
+
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        for (i = 0; names[i] != NULL; i++) {
+            puts(names[i]);
+        }
+
+        return 0;
+    }
+
+    unsetenv("KEYBOUND_PANIC");
+    decision.struct_size = sizeof(decision);
+
+    if (argc != 2
+        || check_abi() != 0
+        || load(argv[1]) != 0
+        || kb_engine_new(config, config_len, &engine, NULL, 0, NULL) != KB_OK
+        || kb_verifier_new(config, config_len, &verifier, NULL, 0, NULL) != KB_OK
+        || kb_verifier_verify(verifier, token, token_len, der.ptr, der.len, form, NOW, &reason, &claims) != KB_OK
+        || reason != KB_REASON_ALLOWED
+        || kb_engine_decide(engine, &facts, &decision) != KB_OK
+        || decision.step != KB_STEP_ALLOW || decision.check == NULL)
+    {
+        return 3;
+    }
+
+    check = decision.check;
+    fill(&out);
+    fill(&reason);
+    fill(&message_len);
+    fill(&s);
+    fill(&t);
+    fill(&fetch);
+    fill(&store);
+    fill(&response);
+
+    setenv("KEYBOUND_PANIC", "1", 1);
+    EXPORTS(RUN)
+
+    unsetenv("KEYBOUND_PANIC");
+    run_test("after the panics", test_afterwards);
+
+    return tests_failed ? 1 : 0;
+}
