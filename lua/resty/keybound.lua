@@ -29,6 +29,7 @@ local pairs = pairs
 local rawset = rawset
 local setmetatable = setmetatable
 local tonumber = tonumber
+local tostring = tostring
 local type = type
 local ngx = ngx
 local ngx_log = ngx.log
@@ -87,7 +88,8 @@ end
 local function check_options(opts)
   for name, value in pairs(opts) do
     if not OPTIONS[name] then
-      return nil, "keybound.new: " .. name .. ": unknown; the second argument has ctx and certificate_source"
+      return nil, "keybound.new: " .. tostring(name)
+             .. ": unknown option of the Lua side; it has ctx and certificate_source"
     end
     if type(value) ~= OPTIONS[name] then
       return nil, "keybound.new: " .. name .. ": must be a " .. OPTIONS[name]

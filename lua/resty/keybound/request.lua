@@ -22,28 +22,29 @@ facts.struct_size = ffi.sizeof("kb_facts")
 local _M = { facts = facts, anchor = {} }
 
 
--- Private API of lua-nginx-module, the same since 0.10.16: gives pointer and length of a variable without a Lua string.
--- Tokens must not become Lua strings where it can be helped: LuaJIT hashes long strings at a few places only, and many
--- tokens of one issuer collide there.
-local var_get
-do
-  local ok, f = pcall(function() return ffi.C.ngx_http_lua_ffi_var_get end)
-  if ok then
-    var_get = f
-  end
+-- Functions of lua-nginx-module, under names of our own: lua-resty-core and others declare them too, with other types
+-- perhaps, and LuaJIT keeps whichever declaration came first.
+if not pcall(function() return ffi.C.keybound_ngx_var_get end) then
+  pcall(ffi.cdef, [[
+    int keybound_ngx_var_get(void *r, const char *name, size_t name_len, char *lowcase_buf, int capture_id,
+        const uint8_t **value, size_t *value_len, char **err) __asm__("ngx_http_lua_ffi_var_get");
+    void *keybound_ngx_get_ssl(void *r, const char **err) __asm__("ngx_http_lua_ffi_get_req_ssl_pointer");
+  ]])
 end
 
--- lua-nginx-module 0.10.23 has the function, lua-resty-core declares it from 0.1.29 on.
-local get_ssl
-do
-  pcall(ffi.cdef, "void *ngx_http_lua_ffi_get_req_ssl_pointer(ngx_http_request_t *r, const char **err);")
-  local ok, f = pcall(function() return ffi.C.ngx_http_lua_ffi_get_req_ssl_pointer end)
-  if ok then
-    get_ssl = f
-  end
+local function symbol(name)
+  local ok, f = pcall(function() return ffi.C[name] end)
+  return ok and f or nil
 end
 
-local value = ffi.new("unsigned char *[1]")
+-- Gives pointer and length of a variable without a Lua string; the same since 0.10.16. Tokens must not become Lua
+-- strings where it can be helped: LuaJIT hashes long strings at a few places only, and many tokens of one issuer
+-- collide there.
+local var_get = symbol("keybound_ngx_var_get")
+-- Since 0.10.23.
+local get_ssl = symbol("keybound_ngx_get_ssl")
+
+local value = ffi.new("const uint8_t *[1]")
 local length = ffi.new("size_t[1]")
 local errmsg = ffi.new("char *[1]")
 local ssl_errmsg = ffi.new("const char *[1]")
