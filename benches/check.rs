@@ -50,6 +50,7 @@ impl Host {
             client_cert_form: KB_CERT_DER,
             authorization_n: 1,
             flags: 0,
+            reserved: 0,
         };
         // SAFETY: all bits zero is a valid decision, and the pointers are those of live values.
         unsafe {

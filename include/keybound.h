@@ -12,8 +12,8 @@
  *  5. A handle is made by _new, freed once by _free; _free(NULL) does nothing; handles may be freed in any order.
  *  6. An engine and a verifier may be used by several threads at once, a check by one at a time.
  *  7. The library starts no thread, opens no file and no socket, reads no clock and installs no hook.
- *  8. A struct with struct_size may grow at its end: set all of it to 0, then struct_size to its sizeof. A smaller struct than the
- *     library's own is refused, a larger one is read as far as the library knows it.
+ *  8. A struct with struct_size may grow at its end: set all of it to 0, then struct_size to its sizeof. One of an earlier version is
+ *     read as if the rest were 0, one of a later version as far as the library knows it.
  *  9. New functions may come with any version; KB_ABI_VERSION changes with every other change. Ask kb_abi_version() at load.
  *
  * The host's duty: after each call that returns KB_OK, read the step, do what it says exactly once, feed the answer back. Anything
@@ -78,6 +78,9 @@
 
 // The reason of an allowed request. All others are refusals: `kb_reason_code()` names them, docs/reasons.md explains them.
 #define KB_REASON_ALLOWED 1
+
+// A reason for `kb_engine_response()`: the host itself refused the client certificate.
+#define KB_REASON_CERTIFICATE_REFUSED 69
 
 // There is no certificate.
 #define KB_CERT_NONE 0
@@ -145,11 +148,23 @@ typedef struct kb_str {
   size_t len;
 } kb_str;
 
+// An answer for the client.
+typedef struct kb_response {
+  // HTTP status; 0 where there is no response
+  uint32_t status;
+  // The one `WWW-Authenticate` value, or absent
+  struct kb_str www_authenticate;
+  // `Content-Type` of the body
+  struct kb_str content_type;
+  // The body
+  struct kb_str body;
+} kb_response;
+
 // The facts of one request. Set all of it to 0 first, then `struct_size`.
 typedef struct kb_facts {
   // `sizeof(kb_facts)` as the caller compiled it
   size_t struct_size;
-  // Unix time, seconds
+  // Unix time, seconds; greater than 0
   int64_t now_s;
   // The value of the `Authorization` header, without white space around it; absent: there is none
   struct kb_str authorization;
@@ -166,19 +181,9 @@ typedef struct kb_facts {
   uint32_t authorization_n;
   // `KB_FACT_EARLY_DATA`, `KB_WANT_CLAIMS`
   uint32_t flags;
+  // 0
+  uint32_t reserved;
 } kb_facts;
-
-// An answer for the client.
-typedef struct kb_response {
-  // HTTP status; 0 where there is no response
-  uint32_t status;
-  // The one `WWW-Authenticate` value, or absent
-  struct kb_str www_authenticate;
-  // `Content-Type` of the body
-  struct kb_str content_type;
-  // The body
-  struct kb_str body;
-} kb_response;
 
 // What is to be done with the request.
 typedef struct kb_decision {
@@ -356,7 +361,7 @@ void kb_verifier_free(struct kb_verifier *verifier);
 // - `verifier`: the verifier
 // - `token`, `token_len`: the access token, without scheme
 // - `cert`, `cert_len`, `form`: the certificate of the connection; NULL with `KB_CERT_NONE`: there is none
-// - `now_s`: Unix time, seconds
+// - `now_s`: Unix time, seconds; greater than 0
 // - `reason`: `KB_REASON_ALLOWED`, or the reason of the refusal
 // - `claims`: receives the claims of an allowed token, NULL otherwise; may be NULL if they are not wanted
 //
@@ -364,7 +369,7 @@ void kb_verifier_free(struct kb_verifier *verifier);
 // `KB_OK` if a decision was made: read it from `reason`. Free the claims with `kb_claims_free()`.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form.
+// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form, or `now_s` is not set.
 //
 // # Safety
 // The pointers have the given lengths; `reason` is writable, `claims` NULL or writable.
@@ -462,6 +467,22 @@ int32_t kb_engine_upstream_header(const struct kb_engine *engine,
                                   size_t index,
                                   struct kb_str *name);
 
+// The answer for a client that the host itself refuses: one look and one set of messages for all refusals.
+//
+// # Arguments
+// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`
+// - `response`: receives the answer
+//
+// # Lifetimes
+// Valid until the engine is freed.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_RANGE`: the number is no reason of a refusal.
+//
+// # Safety
+// `engine` came from `kb_engine_new()` and is not freed; `response` is writable.
+int32_t kb_engine_response(const struct kb_engine *engine, uint32_t reason, struct kb_response *response);
+
 // Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
 // and no upstream headers are configured.
 //
@@ -474,7 +495,8 @@ int32_t kb_engine_upstream_header(const struct kb_engine *engine,
 // `KB_OK` if a decision was made. Only `decision->step == KB_STEP_ALLOW` lets the request through.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: a `struct_size` is too small, an unknown form or flag, or a certificate beside `ssl`; `KB_E_NO_OPENSSL`.
+// `KB_E_NULL`; `KB_E_ARGUMENT`: a `struct_size` is too small, `now_s` is not set, `authorization` came without `authorization_n`, an unknown
+// form or flag, or a certificate beside `ssl`; `KB_E_NO_OPENSSL`.
 // `decision->step` is then `KB_STEP_INVALID` if `decision` could be written.
 //
 // # Safety

@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn rsa_exponents_below_65537_or_even_are_refused() {
         let n = [0xffu8; 256];
-        for e in [&[][..], &[3], &[1, 0, 0], &[1, 0, 2], &[1; 9]] {
+        for e in [&[][..], &[3], &[17], &[1, 1], &[255, 255], &[1, 0, 0], &[1, 0, 2], &[1; 9]] {
             assert_eq!(PublicKey::rsa(&n, e).err(), Some(KeyError::Exponent), "{e:?}");
         }
     }

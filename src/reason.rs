@@ -112,7 +112,7 @@ reasons! {
     TokenExpired = 44 "token_expired" InvalidToken "`exp` is reached."
     TokenNotYetValid = 45 "token_not_yet_valid" InvalidToken "`nbf` is in the future; compare the clocks."
     TokenIssuedInFuture = 46 "token_issued_in_future" InvalidToken "`iat` is more than 60 seconds in the future; compare the clocks."
-    NotAnAccessToken = 47 "not_an_access_token" InvalidToken "A token of type `JWT` looks like an ID token or a logout token."
+    NotAnAccessToken = 47 "not_an_access_token" InvalidToken "A claim of `claims_forbidden` is there, or a token without the type `at+jwt` does not look like an access token (`token_types`)."
 
     TokenUnbound = 60 "token_unbound" InvalidToken "The token has no `cnf`: the authorization server did not bind it to a certificate."
     ConfirmationMalformed = 61 "confirmation_malformed" InvalidToken "`cnf` is not an object, is empty, or `x5t#S256` is not 43 characters of canonical base64url."
@@ -123,6 +123,7 @@ reasons! {
     CertificateExpired = 66 "certificate_expired" InvalidToken "The client certificate is past its `notAfter` (`client_certificate_validity`)."
     CertificateNotYetValid = 67 "certificate_not_yet_valid" InvalidToken "The client certificate is before its `notBefore` (`client_certificate_validity`)."
     EarlyData = 68 "early_data" TooEarly "The request came in TLS 1.3 early data, which proves no key and can be replayed."
+    CertificateRefused = 69 "certificate_refused" InvalidToken "The host itself refused the client certificate: nginx's status 495 or 496, handed on by `error_page`."
 
     InsufficientScope = 80 "insufficient_scope" InsufficientScope "The token lacks what `scopes_required` asks for."
     InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."
@@ -135,7 +136,7 @@ reasons! {
 pub fn document() -> String {
     let mut text = String::from(
         "# Reasons\n\n\
-         Each decision has one reason. It is logged and counted, and never sent to the client, who sees only the status and the\n\
+         Each decision has one reason. The reason of a refusal is logged, and never sent to the client, who sees only the status and the\n\
          `error` of RFC 6750. Codes and numbers do not change and are not used again. This file is generated from\n\
          `src/reason.rs` (`make docs`).\n\n\
          | code | number | status | `error` | meaning |\n\

@@ -77,7 +77,9 @@ fn values_out_of_range_are_refused_with_the_range() {
     assert!(refused(|c| c["leeway"] = 61.into()).contains("0 to 60"));
     assert!(refused(|c| c["token_cache_entries"] = 1_000_001.into()).contains("0 to 1000000"));
     assert!(refused(|c| c["proof_of_possession_mtls"] = "on".into()).contains("strict, optional or off"));
-    assert!(refused(|c| c["token_types"] = json!(["jwt"])).contains("at+jwt, JWT"));
+    assert!(refused(|c| c["token_types"] = json!(["jwt"])).contains("at+jwt, JWT, none"));
+    assert_eq!(refused(|c| c["realm"] = "r".repeat(1000).into()), "accepted");
+    assert!(refused(|c| c["realm"] = "r".repeat(512 * 1024).into()).contains("larger than 524288 bytes"));
 }
 
 #[test]
@@ -101,7 +103,21 @@ fn upstream_headers_are_names_once_each_and_never_those_of_the_protocol() {
     assert_eq!(with(json!(["sub", ["a", "b"]]), json!(["X-Sub", "X-B"])), "accepted");
     assert!(with(json!(["sub"]), json!(["X-Sub", "X-B"])).contains("one name for each"));
     assert!(with(json!(["a", "b"]), json!(["X-A", "x-a"])).contains("twice"));
-    for name in ["X A", "X_A", "X:A", "X\r\nA", "Authorization", "HOST", "content-length"] {
+    for name in [
+        "X A",
+        "X_A",
+        "X:A",
+        "X\r\nA",
+        "Authorization",
+        "HOST",
+        "Connection",
+        "content-length",
+        "Transfer-Encoding",
+        "Upgrade",
+        "TE",
+        "Expect",
+        "Cookie",
+    ] {
         assert!(with(json!(["a"]), json!([name])).starts_with("upstream_headers_names: "), "{name:?}");
     }
 }

@@ -60,6 +60,7 @@ impl Host {
             client_cert_form: form,
             authorization_n: 1,
             flags,
+            reserved: 0,
         };
         // SAFETY: all bits zero is a valid decision.
         let mut decision: kb_decision = unsafe { std::mem::zeroed() };
@@ -135,6 +136,9 @@ fn the_times_are_checked_on_every_hit() {
     assert_eq!(host.decide(&token, CLIENT_A, NOW), ALLOWED);
     assert_eq!(host.decide(&token, CLIENT_A, NOW + 600), Reason::TokenExpired as u32);
     assert_eq!(host.decide(&token, CLIENT_A, NOW - 111), Reason::TokenNotYetValid as u32);
+    let issued = mint("ES256", |_| {});
+    assert_eq!(host.decide(&issued, CLIENT_A, NOW), ALLOWED);
+    assert_eq!(host.decide(&issued, CLIENT_A, NOW - 71), Reason::TokenIssuedInFuture as u32);
     assert_eq!(host.decide(&token, CLIENT_A, NOW + 599), ALLOWED);
 }
 

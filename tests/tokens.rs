@@ -189,16 +189,94 @@ fn rfc8725_3_12_a_an_id_token_is_no_access_token() {
     };
     assert_eq!(with(|_| {}), Reason::Allowed);
     assert_eq!(with(|c| without(c, "scope")), Reason::Allowed);
-    let foreign: [fn(&mut Value); 3] =
-        [|c| c["nonce"] = "n".into(), |c| c["at_hash"] = "h".into(), |c| c["events"] = json!({})];
+    let foreign: [fn(&mut Value); 9] = [
+        |c| c["nonce"] = "n".into(),
+        |c| c["nonce"] = json!(null),
+        |c| c["at_hash"] = "h".into(),
+        |c| c["c_hash"] = "h".into(),
+        |c| c["s_hash"] = "h".into(),
+        |c| c["events"] = json!({}),
+        |c| c["typ"] = "ID".into(),
+        |c| c["typ"] = "refresh".into(),
+        |c| c["typ"] = "Logout".into(),
+    ];
     for change in foreign {
         assert_eq!(with(change), Reason::NotAnAccessToken);
     }
+    assert_eq!(with(|c| c["typ"] = "Bearer".into()), Reason::Allowed);
     let neither = |c: &mut Value| {
         without(c, "scope");
         without(c, "client_id");
     };
     assert_eq!(with(neither), Reason::NotAnAccessToken);
+}
+
+/// Token shapes of servers that do not write RFC 9068 tokens, and the options that admit them.
+#[test]
+fn tokens_of_servers_in_the_field_are_admitted_by_option() {
+    let decide = |config: Value, header: Value, change: fn(&mut Value)| {
+        let verifier = verifier(|c| {
+            for (name, value) in config.as_object().expect("object") {
+                c[name] = value.clone();
+            }
+        });
+        let mut claims = claims();
+        for name in ["client_id", "scope", "jti"] {
+            without(&mut claims, name);
+        }
+        change(&mut claims);
+        let header = json!({"alg": "ES256", "kid": "ES256"}).as_object().map(|h| {
+            let mut h = h.clone();
+            h.extend(header.as_object().expect("object").clone());
+            Value::Object(h)
+        });
+        decide(&verifier, &mint_raw("ES256", &header.expect("object").to_string(), &claims.to_string()))
+    };
+    let jwt = json!({"typ": "JWT"});
+    let types = json!({"token_types": ["JWT"]});
+    let scope: fn(&mut Value) = |c| c["scope"] = "read".into();
+    // No typ at all: Spring, Okta, PingFederate, Cognito.
+    assert_eq!(decide(types.clone(), json!({}), scope), Reason::TypeRefused);
+    assert_eq!(decide(json!({"token_types": ["none"]}), json!({}), scope), Reason::Allowed);
+    // Entra, for applications: roles and azp.
+    let entra: fn(&mut Value) = |c| {
+        c["roles"] = json!(["x"]);
+        c["azp"] = "app".into();
+    };
+    assert_eq!(decide(types.clone(), jwt.clone(), entra), Reason::Allowed);
+    assert_eq!(decide(types.clone(), jwt.clone(), |c| c["azp"] = "app".into()), Reason::NotAnAccessToken);
+    // Auth0, for applications: azp alone, so the operator says what is required.
+    let auth0 = json!({"token_types": ["JWT"], "claims_required": ["azp", "gty"]});
+    let m2m: fn(&mut Value) = |c| {
+        c["azp"] = "app".into();
+        c["gty"] = "client-credentials".into();
+    };
+    assert_eq!(decide(auth0.clone(), jwt.clone(), m2m), Reason::Allowed);
+    assert_eq!(decide(auth0, jwt.clone(), |c| c["azp"] = "app".into()), Reason::ClaimMissing);
+    // Keycloak before 24: a nonce in the access token.
+    let nonce: fn(&mut Value) = |c| {
+        c["scope"] = "read".into();
+        c["nonce"] = "n".into();
+    };
+    assert_eq!(decide(types, jwt.clone(), nonce), Reason::NotAnAccessToken);
+    let forbidden = json!({"token_types": ["JWT"], "claims_forbidden": ["at_hash"]});
+    assert_eq!(decide(forbidden, jwt.clone(), nonce), Reason::Allowed);
+    // Keycloak without an audience: the client is the audience.
+    let azp = json!({"token_types": ["JWT"], "audience_claim": ["azp"], "audience_required": ["app"]});
+    let no_aud: fn(&mut Value) = |c| {
+        without(c, "aud");
+        c["azp"] = "app".into();
+        c["scope"] = "read".into();
+    };
+    assert_eq!(decide(azp.clone(), jwt.clone(), no_aud), Reason::Allowed);
+    assert_eq!(decide(azp, jwt, scope), Reason::ClaimMissing);
+}
+
+#[test]
+fn token_types_is_the_whole_list() {
+    let jwt_only = verifier(|c| c["token_types"] = json!(["JWT"]));
+    assert_eq!(with_header(&jwt_only, |h| h["typ"] = "JWT".into()), Reason::Allowed);
+    assert_eq!(with_header(&jwt_only, |_| {}), Reason::TypeRefused);
 }
 
 #[test]
@@ -215,6 +293,7 @@ fn claims_required_replaces_the_list_but_never_iss_exp_and_aud() {
     let verifier = verifier(|c| c["claims_required"] = json!(["tenant"]));
     let tenant = |c: &mut Value| c["tenant"] = "t".into();
     assert_eq!(decide(&verifier, &mint("ES256", |_| {})), Reason::ClaimMissing);
+    assert_eq!(with_claim(&verifier, "tenant", json!(null)), Reason::ClaimMissing);
     let relaxed = |c: &mut Value| {
         tenant(c);
         for name in ["sub", "client_id", "iat", "jti"] {
@@ -311,12 +390,22 @@ fn rfc9068_4_h_scopes_groups_and_roles_are_required_by_kongs_rule() {
             (json!("c"), Reason::Allowed),
             (json!("a"), reason),
             (json!("ab"), reason),
+            (json!(["a b"]), reason),
+            (json!(["former c"]), reason),
             (json!(1), Reason::ClaimsMalformed),
         ] {
             assert_eq!(with_claim(&verifier, claim, value.clone()), expected, "{claim} {value}");
         }
         assert_eq!(decide(&verifier, &mint("ES256", |c| without(c, claim))), reason);
     }
+}
+
+#[test]
+fn a_group_with_spaces_in_its_name_is_one_group() {
+    let verifier = verifier(|c| c["groups_required"] = json!([["Domain Admins"]]));
+    assert_eq!(with_claim(&verifier, "groups", json!(["x", "Domain Admins"])), Reason::Allowed);
+    assert_eq!(with_claim(&verifier, "groups", json!(["Domain Users", "Print Admins"])), Reason::InsufficientGroups);
+    assert_eq!(with_claim(&verifier, "groups", json!(["Domain", "Admins"])), Reason::InsufficientGroups);
 }
 
 #[test]

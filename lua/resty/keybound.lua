@@ -17,6 +17,7 @@ local ffi = require "ffi"
 local C = library.constants
 local lib = library.lib
 
+local ffi_copy = ffi.copy
 local ffi_gc = ffi.gc
 local ffi_new = ffi.new
 local ffi_str = ffi.string
@@ -38,11 +39,12 @@ local WARN = ngx.WARN
 
 local STEP_ALLOW = C.STEP_ALLOW
 local STEP_RESPOND = C.STEP_RESPOND
+local CERTIFICATE_REFUSED = C.REASON_CERTIFICATE_REFUSED
 local WANT_CLAIMS = C.WANT_CLAIMS
 local ERRBUF_SIZE = 2048
 
 local engine_ptr_t = ffi.typeof("kb_engine *[1]")
-local errbuf_t = ffi.typeof("uint8_t[?]")
+local bytes_t = ffi.typeof("uint8_t[?]")
 local size_t = ffi.typeof("size_t[1]")
 local thumbprint_t = ffi.typeof("uint8_t[1][$]", C.THUMBPRINT_SIZE)
 
@@ -52,10 +54,10 @@ local decision = ffi_new("kb_decision")
 decision.struct_size = ffi.sizeof("kb_decision")
 local str = ffi_new("kb_str")
 local str2 = ffi_new("kb_str")
+local response = ffi_new("kb_response")
 
--- Closures, not the C functions: a finalizer that is a C function can run after its library object was collected.
+-- A closure, not the C function: a finalizer that is a C function can run after its library object was collected.
 local function free_engine(ptr) lib.kb_engine_free(ptr) end
-local function free_check(ptr) lib.kb_check_free(ptr) end
 
 local _M = { _VERSION = library.version }
 local mt = { __index = _M }
@@ -127,7 +129,7 @@ function _M.new(config, opts)
     return nil, "keybound.new: " .. source_err
   end
 
-  local out, errbuf, errlen = engine_ptr_t(), errbuf_t(ERRBUF_SIZE), size_t()
+  local out, errbuf, errlen = engine_ptr_t(), bytes_t(ERRBUF_SIZE), size_t()
   local rc = lib.kb_engine_new(config, #config, out, errbuf, ERRBUF_SIZE, errlen)
   if rc == C.E_CONFIG then
     local len = tonumber(errlen[0])
@@ -165,48 +167,61 @@ end
 -- The decision as the application sees it; the claims are decoded when they are asked for.
 local decision_mt = {
   __index = function(self, name)
-    if name ~= "claims" or not self.check then
+    if name ~= "claims" then
       return nil
     end
-    if lib.kb_check_claims(self.check, str) ~= C.OK then
-      return nil
-    end
-    local claims = cjson.decode(string_of(str))
+    local claims = cjson.decode(ffi_str(self.json, self.json_len))
     rawset(self, "claims", claims)
     return claims
   end,
 }
 
 
---- Takes an allowed decision over into a table; its check is freed with the table.
+-- and would let a worker with a large heap keep thousands of checks. Not a Lua string: see `request.lua`.
+-- and would let a worker with a large heap keep thousands of checks. Not a Lua string: `request.lua` says why.
 local function granted()
-  return setmetatable({ allowed = true, reason = "allowed", check = ffi_gc(decision.check, free_check) }, decision_mt)
+  if lib.kb_check_claims(decision.check, str) ~= C.OK then
+    return nil
+  end
+  local json_len = tonumber(str.len)
+  local json = bytes_t(json_len)
+  ffi_copy(json, str.ptr, json_len)
+  return setmetatable({ allowed = true, reason = "allowed", json = json, json_len = json_len }, decision_mt)
 end
 
 
 --- Takes a refusal over into a table.
-local function refusal()
-  local response = decision.response
+local function refusal(reason, answer)
   return {
     allowed = false,
-    reason = ffi_str(lib.kb_reason_code(decision.reason)),
-    status = response.status,
-    www_authenticate = string_of(response.www_authenticate),
-    content_type = string_of(response.content_type),
-    body = string_of(response.body),
+    reason = ffi_str(lib.kb_reason_code(reason)),
+    status = answer.status,
+    www_authenticate = string_of(answer.www_authenticate),
+    content_type = string_of(answer.content_type),
+    body = string_of(answer.body),
   }
 end
 
 
---- The headers of an allowed request.
+--- The headers of an allowed decision.
 -- @return a table of name to value, or to false where the header is to be removed
-local function upstream_headers(check)
+local function upstream_headers()
   local headers, i = {}, 0
-  while lib.kb_check_header(check, i, str, str2) == C.OK do
+  while lib.kb_check_header(decision.check, i, str, str2) == C.OK do
     headers[string_of(str)] = string_of(str2) or false
     i = i + 1
   end
   return headers
+end
+
+
+--- Takes claims and headers out of the check of an allowed decision, as far as they are wanted, and frees it.
+local function take(want_claims, want_headers)
+  local result = want_claims and granted() or nil
+  local headers = want_headers and upstream_headers() or nil
+  lib.kb_check_free(decision.check)
+  decision.check = nil
+  return result, headers
 end
 
 
@@ -220,14 +235,17 @@ function _M:decide()
     return nil, "keybound.decide: " .. library.strerror(rc)
   end
   if decision.step == STEP_ALLOW then
-    local result = granted()
-    result.headers = upstream_headers(result.check)
+    local result, headers = take(true, true)
+    if not result then
+      return nil, "keybound.decide: the claims cannot be read"
+    end
+    result.headers = headers
     return result
   end
   if decision.step ~= STEP_RESPOND then
     return nil, "keybound.decide: a step that this host cannot take"
   end
-  return refusal()
+  return refusal(decision.reason, decision.response)
 end
 
 
@@ -237,8 +255,8 @@ local function fail(message)
 end
 
 
-local function refuse(self)
-  local result = refusal()
+--- Answers the request with a refusal.
+local function refuse(self, result)
   ngx_log(WARN, "keybound: refused, reason=", result.reason, ", status=", result.status)
   if self.flags ~= 0 then
     ngx.ctx.keybound = result
@@ -254,22 +272,27 @@ local function refuse(self)
 end
 
 
+--- What the client sends under the names of upstream headers never reaches the upstream, whatever is decided.
+local function clear_headers(headers)
+  for i = 1, #headers do
+    clear_header(headers[i])
+  end
+end
+
+
 --- Lets the current request go on, or answers it. Call it in access_by_lua.
 --
 -- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`) unless the option `ctx` is false.
 function _M:access()
   local headers = self.headers
-  -- First of all, on every path: what the client sends under these names never reaches the upstream.
-  for i = 1, #headers do
-    clear_header(headers[i])
-  end
+  clear_headers(headers)
   local rc = decide(self, self.flags)
   if rc ~= 0 then
     return fail(library.strerror(rc))
   end
   local step = decision.step
   if step == STEP_RESPOND then
-    return refuse(self)
+    return refuse(self, refusal(decision.reason, decision.response))
   end
   if step ~= STEP_ALLOW then
     return fail("a step that this host cannot take")
@@ -277,17 +300,31 @@ function _M:access()
   if decision.check == nil then
     return
   end
-  local result = granted()
-  if #headers > 0 then
-    for name, value in pairs(upstream_headers(result.check)) do
+  local result, values = take(self.flags ~= 0, #headers > 0)
+  if self.flags ~= 0 then
+    if not result then
+      return fail("the claims cannot be read")
+    end
+    ngx.ctx.keybound = result
+  end
+  if values then
+    for name, value in pairs(values) do
       if value then
         set_header(name, value)
       end
     end
   end
-  if self.flags ~= 0 then
-    ngx.ctx.keybound = result
+end
+
+
+--- Answers a request whose client certificate nginx itself refused. Call it in access_by_lua of the location that
+-- `error_page 495 496` names: nginx's verdict stands, and the client gets the answer that it gets for other tokens.
+function _M:refuse_certificate()
+  clear_headers(self.headers)
+  if lib.kb_engine_response(self.ptr, CERTIFICATE_REFUSED, response) ~= C.OK then
+    return fail("there is no answer to a refused certificate")
   end
+  return refuse(self, refusal(CERTIFICATE_REFUSED, response))
 end
 
 

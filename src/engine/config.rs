@@ -8,7 +8,7 @@ use crate::binding::Mode;
 use crate::crypto::Algorithm;
 use crate::jose::json::{self, Value};
 use crate::jose::jwk::{JwkSet, SkippedKey};
-use crate::jose::jws::HeaderMemo;
+use crate::jose::jws::{HeaderMemo, Type};
 use crate::token::jwt::{Issuer, Policy};
 use crate::token::rule::{Rule, Words};
 
@@ -47,14 +47,15 @@ macro_rules! options {
 options! {
     "issuer" "string" "required" "The authorization server: `iss` must be exactly this, character by character (RFC 9068 §4)."
     "jwks" "object, or string of JSON" "required" "The issuer's JWK set (RFC 7517 §5), at most 64 keys. Private, symmetric and unusable keys are skipped and reported."
-    "audience_required" "array of strings" "required" "`aud` must hold these. Entries are alternatives; the words of one entry, separated by spaces, must all be there. Kong answers 403, keybound 401 (RFC 9068 §4)."
+    "audience_required" "array of strings" "required" "`aud` must hold these. Entries are alternatives; the words of one entry, separated by spaces, must all be there. An entry may also be an array, for values with spaces in them: `[[\"Domain Admins\"]]`. Kong answers 403, keybound 401 (RFC 9068 §4)."
     "audience_claim" "array of strings" "`[\"aud\"]`" "Path of the audience claim."
     "insecure_any_audience" "boolean" "`false`" "Accepts tokens for any audience; only then may `audience_required` be absent. A token for another service of the same issuer then passes."
     "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: `cnf` is not looked at."
     "client_certificate_validity" "boolean" "`false`" "Checks `notBefore` and `notAfter` of the connection's client certificate, where there is one, on every request: nginx does so at a full handshake only."
     "algorithms" "array of strings" "all of the build" "Accepted `alg` values: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, and ES512 with the aws-lc build."
-    "token_types" "array of `at+jwt`, `JWT`" "`[\"at+jwt\"]`" "Accepted `typ` values. With `JWT`, the claims must look like an access token's: `client_id`, `scope` or `scp` there, none of `nonce`, `at_hash`, `c_hash`, `s_hash`, `events`."
-    "claims_required" "array of strings" "of `at+jwt`: `[\"sub\", \"client_id\", \"iat\", \"jti\"]` (RFC 9068 §2.2); of `JWT`: none" "Claims that must be there, besides `iss`, `exp` and the audience."
+    "token_types" "array of `at+jwt`, `JWT`, `none`" "`[\"at+jwt\"]`" "Accepted `typ` values; `none` is a token without `typ`. Only `at+jwt` tells an access token from the issuer's other tokens: of the others, a claim `typ` of `ID`, `Refresh`, `Offline` or `Logout` is refused, `claims_forbidden` must be absent, and unless `claims_required` is set there must be `client_id`, `scope`, `scp`, or `roles` with `azp` or `appid`."
+    "claims_forbidden" "array of strings" "of `at+jwt`: none; else `[\"nonce\", \"at_hash\", \"c_hash\", \"s_hash\", \"events\"]`" "Claims that must not be there. Some servers write `nonce` into access tokens: then leave it out of this list."
+    "claims_required" "array of strings" "of `at+jwt`: `[\"sub\", \"client_id\", \"iat\", \"jti\"]` (RFC 9068 §2.2); of `JWT`: none" "Claims that must be there and not null, besides `iss`, `exp` and the audience."
     "leeway" "number, seconds, 0 to 60" "`0`" "Difference of the clocks that is forgiven for `exp` and `nbf`; 10 seconds for `nbf` and 60 for `iat` are always forgiven (FAPI 2.0 §5.3.2.1)."
     "scopes_required" "array of strings" "none" "The scope claim must hold these, by the rule of `audience_required`; else 403."
     "scopes_claim" "array of strings" "`[\"scope\"]`" "Path of the scope claim."
@@ -62,17 +63,17 @@ options! {
     "groups_claim" "array of strings" "`[\"groups\"]`" "Path of the groups claim."
     "roles_required" "array of strings" "none" "Likewise for roles."
     "roles_claim" "array of strings" "`[\"roles\"]`" "Path of the roles claim."
-    "upstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "Claims that the upstream gets as headers. Strings, numbers and booleans as they are, the rest as JSON; a value with control characters is not sent."
+    "upstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "Claims that the upstream gets as headers. Strings, numbers and booleans as they are, the rest as JSON. A value with control characters, and a number that cannot be told exactly, is not sent."
     "upstream_headers_names" "array of strings" "none" "The header of each of `upstream_headers_claims`. They are removed from the client's request first, on every path."
     "realm" "string" "none" "`realm` of the challenge."
     "unauthorized_error_message" "string" "`Unauthorized`" "`message` of the JSON body of a 401."
     "forbidden_error_message" "string" "`Forbidden`" "`message` of the JSON body of a 403."
     "expose_error_code" "boolean" "`true`" "Whether the challenge holds `error` and `scope`."
-    "token_cache_entries" "number, 0 to 1000000" "`4096`" "Verified tokens that are remembered, per engine; 0: none."
+    "token_cache_entries" "number, 0 to 1000000" "`4096`" "Verified tokens that are remembered, per engine, rounded up to a power of two of at least 8; 0: none."
     "token_cache_bytes" "number, bytes, 0 to 1073741824" "`8388608`" "Memory of the remembered tokens, per engine."
 }
 
-/// A refused configuration. The message names the option and the valid values; it never holds a value of the configuration.
+/// A refused configuration. The message names the option and the valid values; of what was given it holds names at the most.
 #[derive(Debug)]
 pub struct ConfigError(String);
 
@@ -129,12 +130,12 @@ impl Config {
 }
 
 fn unknown(name: &str) -> ConfigError {
+    let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
     let nearest = OPTIONS
         .iter()
-        .map(|o| (strsim::damerau_levenshtein(o.name, name), o.name))
+        .map(|o| (strsim::damerau_levenshtein(o.name, &name), o.name))
         .min()
         .filter(|(distance, nearest)| *distance <= nearest.len().div_euclid(3));
-    let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
     ConfigError(match nearest {
         Some((_, nearest)) => format!("{name}: unknown option; did you mean {nearest}?"),
         None => {
@@ -215,16 +216,21 @@ impl<'a> Options<'a> {
         words: Words,
     ) -> Result<Option<Rule>, ConfigError> {
         let path = self.strings(claim)?;
-        let Some(entries) = self.strings(required)? else {
+        let Some(value) = self.value(required)? else {
             return match path {
                 Some(_) => error(claim, format_args!("has no effect without {required}")),
                 None => Ok(None),
             };
         };
-        let required_words: Vec<Vec<String>> = entries
-            .iter()
-            .map(|entry| entry.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect())
-            .collect();
+        let entry = |entry: &Value<'_>| match entry {
+            Value::Str(words) => Some(words.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect()),
+            words => string_array(words),
+        };
+        let entries = value.as_array().filter(|entries| !entries.is_empty());
+        let Some(required_words) = entries.and_then(|e| e.iter().map(entry).collect::<Option<Vec<Vec<String>>>>())
+        else {
+            return error(required, "must be an array of at least one string, or of arrays of strings with spaces");
+        };
         // An entry of spaces only would ask for nothing, and so pass everybody.
         if required_words.iter().any(Vec::is_empty) {
             return error(required, "an entry holds no word");
@@ -285,14 +291,18 @@ impl<'a> Options<'a> {
         )
     }
 
-    /// Whether `JWT` is accepted besides `at+jwt`.
-    fn accept_jwt_type(&self) -> Result<bool, ConfigError> {
+    fn token_types(&self) -> Result<Vec<Type>, ConfigError> {
         const NAME: &str = "token_types";
-        let types = self.strings(NAME)?.unwrap_or_default();
-        if types.iter().any(|t| t != "at+jwt" && t != "JWT") {
-            return error(NAME, "must be of at+jwt, JWT");
-        }
-        Ok(types.iter().any(|t| t == "JWT"))
+        let Some(names) = self.strings(NAME)? else {
+            return Ok(vec![Type::AccessToken]);
+        };
+        let typ = |name: &String| match name.as_str() {
+            "at+jwt" => Some(Type::AccessToken),
+            "JWT" => Some(Type::Jwt),
+            "none" => Some(Type::Absent),
+            _ => None,
+        };
+        names.iter().map(typ).collect::<Option<_>>().map_or_else(|| error(NAME, "must be of at+jwt, JWT, none"), Ok)
     }
 
     fn upstream_headers(&self) -> Result<Vec<UpstreamHeader>, ConfigError> {
@@ -374,7 +384,8 @@ impl<'a> Options<'a> {
             policy: Policy {
                 issuer: Issuer { name: issuer, keys, audience },
                 algorithms: self.algorithms()?,
-                accept_jwt_type: self.accept_jwt_type()?,
+                types: self.token_types()?,
+                claims_forbidden: self.strings("claims_forbidden")?,
                 claims_required: self.strings("claims_required")?,
                 headers: HeaderMemo::default(),
             },

@@ -28,7 +28,7 @@ pub struct kb_engine {
 pub struct kb_facts {
     /// `sizeof(kb_facts)` as the caller compiled it
     pub struct_size: usize,
-    /// Unix time, seconds
+    /// Unix time, seconds; greater than 0
     pub now_s: i64,
     /// The value of the `Authorization` header, without white space around it; absent: there is none
     pub authorization: kb_str,
@@ -45,7 +45,14 @@ pub struct kb_facts {
     pub authorization_n: u32,
     /// `KB_FACT_EARLY_DATA`, `KB_WANT_CLAIMS`
     pub flags: u32,
+    /// 0
+    pub reserved: u32,
 }
+
+/// Size of the first version of [`kb_facts`]: a host that was compiled with it stays welcome when the struct has grown.
+const FACTS_V1: usize = std::mem::offset_of!(kb_facts, reserved) + size_of::<u32>();
+/// Likewise for [`kb_decision`].
+const DECISION_V1: usize = std::mem::offset_of!(kb_decision, check) + size_of::<*mut kb_check>();
 
 /// What is to be done with the request.
 #[repr(C)]
@@ -183,6 +190,35 @@ pub unsafe extern "C" fn kb_engine_upstream_header(engine: *const kb_engine, ind
     })
 }
 
+/// The answer for a client that the host itself refuses: one look and one set of messages for all refusals.
+///
+/// # Arguments
+/// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`
+/// - `response`: receives the answer
+///
+/// # Lifetimes
+/// Valid until the engine is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_RANGE`: the number is no reason of a refusal.
+///
+/// # Safety
+/// `engine` came from `kb_engine_new()` and is not freed; `response` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_response(engine: *const kb_engine, reason: u32, response: *mut kb_response) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(engine) = (unsafe { engine.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        match Reason::ALL.iter().find(|r| **r as u32 == reason && **r != Reason::Allowed) {
+            // SAFETY: the caller's.
+            Some(reason) => unsafe { write(response, kb_response::of(engine.engine.response(*reason))) },
+            None => KB_E_RANGE,
+        }
+    })
+}
+
 /// Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
 /// and no upstream headers are configured.
 ///
@@ -195,7 +231,8 @@ pub unsafe extern "C" fn kb_engine_upstream_header(engine: *const kb_engine, ind
 /// `KB_OK` if a decision was made. Only `decision->step == KB_STEP_ALLOW` lets the request through.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_ARGUMENT`: a `struct_size` is too small, an unknown form or flag, or a certificate beside `ssl`; `KB_E_NO_OPENSSL`.
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: a `struct_size` is too small, `now_s` is not set, `authorization` came without `authorization_n`, an unknown
+/// form or flag, or a certificate beside `ssl`; `KB_E_NO_OPENSSL`.
 /// `decision->step` is then `KB_STEP_INVALID` if `decision` could be written.
 ///
 /// # Safety
@@ -207,10 +244,10 @@ pub unsafe extern "C" fn kb_engine_decide(
     decision: *mut kb_decision,
 ) -> i32 {
     // SAFETY: the caller's.
-    if decision.is_null() || unsafe { (*decision).struct_size } < size_of::<kb_decision>() {
+    if decision.is_null() || unsafe { (&raw const (*decision).struct_size).read() } < DECISION_V1 {
         return if decision.is_null() { KB_E_NULL } else { KB_E_ARGUMENT };
     }
-    // SAFETY: the caller's; whatever happens below, an allow of an earlier request does not stay behind.
+    // SAFETY: the caller's, and large enough. Whatever happens below, an allow of an earlier request does not stay behind.
     let decision = unsafe { &mut *decision };
     decision.step = super::KB_STEP_INVALID;
     decision.reason = 0;
@@ -218,21 +255,43 @@ pub unsafe extern "C" fn kb_engine_decide(
     decision.check = std::ptr::null_mut();
     guarded(KB_E_PANIC, || {
         // SAFETY: the caller's.
-        let (Some(engine), Some(facts)) = (unsafe { (engine.as_ref(), facts.as_ref()) }) else {
+        let Some(engine) = (unsafe { engine.as_ref() }).filter(|_| !facts.is_null()) else {
             return KB_E_NULL;
         };
-        // SAFETY: the caller's.
-        match unsafe { decide(engine, facts, decision) } {
+        // SAFETY: the caller's, and `facts` is not NULL.
+        match unsafe { read_facts(facts).and_then(|facts| decide(engine, &facts, decision)) } {
             Ok(()) => KB_OK,
             Err(status) => status,
         }
     })
 }
 
+/// Reads as much of the facts as both sides know; what the host does not know is 0, which is absent.
+///
+/// # Safety
+/// `facts` is not NULL, and has the `struct_size` that it says.
+unsafe fn read_facts(facts: *const kb_facts) -> Result<kb_facts, i32> {
+    // SAFETY: every version begins with it.
+    let size = unsafe { (&raw const (*facts).struct_size).read() };
+    if size < FACTS_V1 {
+        return Err(KB_E_ARGUMENT);
+    }
+    let mut own = std::mem::MaybeUninit::<kb_facts>::zeroed();
+    // SAFETY: both have at least that many bytes, and all bits zero are valid facts.
+    unsafe {
+        let bytes = size.min(size_of::<kb_facts>());
+        std::ptr::copy_nonoverlapping(facts.cast::<u8>(), own.as_mut_ptr().cast::<u8>(), bytes);
+        Ok(own.assume_init())
+    }
+}
+
 /// # Safety
 /// As for [`kb_engine_decide`].
 unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decision) -> Result<(), i32> {
-    if facts.struct_size < size_of::<kb_facts>() || facts.flags & !(KB_FACT_EARLY_DATA | KB_WANT_CLAIMS) != 0 {
+    // A host that forgot the time would find expired tokens good, and one that forgot to count would not see a second header.
+    let forgotten = facts.now_s <= 0 || (facts.authorization_n == 0 && !facts.authorization.ptr.is_null());
+    let unknown = facts.flags & !(KB_FACT_EARLY_DATA | KB_WANT_CLAIMS) != 0 || facts.reserved != 0;
+    if forgotten || unknown {
         return Err(KB_E_ARGUMENT);
     }
     // What is too long to be real must not pass for absent.
@@ -263,7 +322,8 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         // SAFETY: the caller's.
         unsafe {
             request.early_data |= openssl.early(facts.ssl);
-            identity = openssl.identity(facts.ssl);
+            identity =
+                if engine.engine.verifier().needs_certificate() { openssl.identity(facts.ssl) } else { Ok(None) };
         }
         request.certificate = match &identity {
             Ok(Some(identity)) => ClientCertificate::Known(identity),

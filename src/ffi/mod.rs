@@ -65,6 +65,9 @@ pub const KB_STEP_STORE: u32 = 4;
 /// The reason of an allowed request. All others are refusals: `kb_reason_code()` names them, docs/reasons.md explains them.
 pub const KB_REASON_ALLOWED: u32 = 1;
 
+/// A reason for `kb_engine_response()`: the host itself refused the client certificate.
+pub const KB_REASON_CERTIFICATE_REFUSED: u32 = 69;
+
 /// There is no certificate.
 pub const KB_CERT_NONE: u32 = 0;
 /// DER, exactly one certificate.

@@ -33,7 +33,7 @@ pub(super) struct Functions {
 enum Peer {
     /// `SSL_get0_peer_certificate` (OpenSSL 3): borrowed from the connection.
     Borrowed(Get),
-    /// `SSL_get_peer_certificate` (OpenSSL 1.1.1, BoringSSL): ours to free.
+    /// `SSL_get_peer_certificate` (OpenSSL 1.1.1): ours to free.
     Owned(Get),
 }
 
@@ -84,6 +84,10 @@ macro_rules! function {
 }
 
 fn look_up() -> Option<Functions> {
+    // BoringSSL and others have some of these names with other parameters.
+    if symbol(c"OpenSSL_version_num").is_none() || symbol(c"BORINGSSL_self_test").is_some() {
+        return None;
+    }
     let peer = match function!(c"SSL_get0_peer_certificate" as Get) {
         Some(get0) => Peer::Borrowed(get0),
         None => Peer::Owned(function!(c"SSL_get_peer_certificate" as Get)?),

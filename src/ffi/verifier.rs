@@ -1,7 +1,7 @@
 //! Layer 2: the verifier.
 
 use super::guard::guarded;
-use super::{KB_E_CONFIG, KB_E_NULL, KB_E_PANIC, bytes, certificate, kb_str, write, write_error};
+use super::{KB_E_ARGUMENT, KB_E_CONFIG, KB_E_NULL, KB_E_PANIC, bytes, certificate, kb_str, write, write_error};
 use crate::engine::Verifier;
 use crate::reason::Reason;
 
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn kb_verifier_free(verifier: *mut kb_verifier) {
 /// - `verifier`: the verifier
 /// - `token`, `token_len`: the access token, without scheme
 /// - `cert`, `cert_len`, `form`: the certificate of the connection; NULL with `KB_CERT_NONE`: there is none
-/// - `now_s`: Unix time, seconds
+/// - `now_s`: Unix time, seconds; greater than 0
 /// - `reason`: `KB_REASON_ALLOWED`, or the reason of the refusal
 /// - `claims`: receives the claims of an allowed token, NULL otherwise; may be NULL if they are not wanted
 ///
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn kb_verifier_free(verifier: *mut kb_verifier) {
 /// `KB_OK` if a decision was made: read it from `reason`. Free the claims with `kb_claims_free()`.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form.
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: an unknown form, or `now_s` is not set.
 ///
 /// # Safety
 /// The pointers have the given lengths; `reason` is writable, `claims` NULL or writable.
@@ -104,6 +104,10 @@ pub unsafe extern "C" fn kb_verifier_verify(
         let (Some(verifier), Some(token), false) = (verifier, token, reason.is_null()) else {
             return KB_E_NULL;
         };
+        // A host that forgot the time would find expired tokens good.
+        if now_s <= 0 {
+            return KB_E_ARGUMENT;
+        }
         // SAFETY: the caller's.
         let certificate = match unsafe { certificate(cert, cert_len, form) } {
             Ok(certificate) => certificate,

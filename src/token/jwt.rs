@@ -6,6 +6,7 @@ use super::rule::Rule;
 use super::{Facts, claims};
 use crate::binding::Confirmation;
 use crate::crypto::Algorithm;
+use crate::jose::json::{Object, Value};
 use crate::jose::jwk::JwkSet;
 use crate::jose::jws::{Compact, Header, HeaderMemo, Type};
 use crate::jose::{b64, json};
@@ -28,9 +29,11 @@ pub(crate) struct Issuer {
 pub(crate) struct Policy {
     pub(crate) issuer: Issuer,
     pub(crate) algorithms: Vec<Algorithm>,
-    pub(crate) accept_jwt_type: bool,
-    /// `claims_required`; `None`: RFC 9068's for `at+jwt`, none for `JWT`.
+    pub(crate) types: Vec<Type>,
+    /// `claims_required`; `None`: RFC 9068's for `at+jwt`, and what tells an access token for the rest.
     pub(crate) claims_required: Option<Vec<String>>,
+    /// `claims_forbidden`; `None`: none for `at+jwt`, [`FOREIGN_CLAIMS`] else.
+    pub(crate) claims_forbidden: Option<Vec<String>>,
     pub(crate) headers: HeaderMemo,
 }
 
@@ -50,10 +53,8 @@ impl Policy {
         if !self.algorithms.contains(&header.algorithm) {
             return Err(Reason::AlgorithmRefused);
         }
-        match header.typ {
-            Type::AccessToken => {}
-            Type::Jwt if self.accept_jwt_type => {}
-            Type::Absent | Type::Jwt | Type::Other => return Err(Reason::TypeRefused),
+        if !self.types.contains(&header.typ) {
+            return Err(Reason::TypeRefused);
         }
         let payload = b64::decode(parts.payload).ok_or(Reason::TokenNotJwt)?;
         let facts = self.facts(header.typ, &payload)?;
@@ -68,7 +69,7 @@ impl Policy {
             return Err(Reason::IssuerMismatch);
         }
         if let Some(audience) = &self.issuer.audience {
-            claims.get("aud").ok_or(Reason::ClaimMissing)?;
+            claims.at(&audience.path).ok_or(Reason::ClaimMissing)?;
             if !audience.holds(&claims)? {
                 return Err(Reason::AudienceMismatch);
             }
@@ -82,23 +83,40 @@ impl Policy {
         for name in ["sub", "client_id", "jti"] {
             claims::text(&claims, name)?;
         }
-        let present = |name: &str| claims.get(name).is_some();
-        let complete = match (&self.claims_required, typ) {
-            (Some(required), _) => required.iter().all(|name| present(name)),
-            (None, Type::AccessToken) => RFC9068_CLAIMS.iter().all(|name| present(name)),
-            (None, _) => true,
+        self.check_kind(typ, &claims)?;
+        Ok(facts)
+    }
+
+    /// Whether these are the claims of an access token, and complete.
+    fn check_kind(&self, typ: Type, claims: &Object<'_>) -> Result<(), Reason> {
+        let present = |name: &str| claims.get(name).is_some_and(|value| *value != Value::Null);
+        let any = |names: &[&str]| names.iter().any(|name| present(name));
+        // `null` is something, too, where it should not be.
+        let forbidden = match &self.claims_forbidden {
+            Some(names) => names.iter().any(|name| claims.get(name).is_some()),
+            None => typ != Type::AccessToken && FOREIGN_CLAIMS.iter().any(|name| claims.get(name).is_some()),
         };
-        if !complete {
-            return Err(Reason::ClaimMissing);
-        }
-        // Without a type of its own (RFC 8725 §3.12) an access token is told from the issuer's other tokens by its claims.
-        if typ == Type::Jwt
-            && (FOREIGN_CLAIMS.iter().any(|name| present(name))
-                || !(present("client_id") || present("scope") || present("scp")))
-        {
+        let foreign_kind = typ != Type::AccessToken
+            && claims.get("typ").and_then(Value::as_str).is_some_and(|typ| {
+                ["ID", "Refresh", "Offline", "Logout"].iter().any(|kind| typ.eq_ignore_ascii_case(kind))
+            });
+        if forbidden || foreign_kind {
             return Err(Reason::NotAnAccessToken);
         }
-        Ok(facts)
+        match &self.claims_required {
+            Some(required) if required.iter().all(|name| present(name)) => Ok(()),
+            Some(_) => Err(Reason::ClaimMissing),
+            None if typ == Type::AccessToken => {
+                if RFC9068_CLAIMS.iter().all(|name| present(name)) {
+                    Ok(())
+                } else {
+                    Err(Reason::ClaimMissing)
+                }
+            }
+            // Without a type of its own (RFC 8725 §3.12) an access token is told from the issuer's other tokens by its claims.
+            None if any(&["client_id", "scope", "scp"]) || (present("roles") && any(&["azp", "appid"])) => Ok(()),
+            None => Err(Reason::NotAnAccessToken),
+        }
     }
 
     /// Checks the signature with the issuer's keys, and gives out the claims.

@@ -5,12 +5,13 @@ use super::claims;
 use crate::jose::json::Object;
 use crate::reason::Reason;
 
-/// How the words of a claim are told apart.
+/// What a claim that is one string holds. The strings of an array are values, whatever is in them: a group named
+/// "former admins" is not the group "admins".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Words {
-    /// A string is one value (`aud`).
+    /// One value (`aud`).
     Whole,
-    /// A string is a list of words (`scope`, RFC 8693 §4.2); so is each string of an array.
+    /// Words with a space between (`scope`, RFC 8693 §4.2).
     Spaced,
 }
 
@@ -31,9 +32,13 @@ impl Rule {
             return Ok(false);
         };
         let strings = claims::strings(value)?;
-        let holds = |word: &String| match self.words {
-            Words::Whole => strings.clone().any(|s| s == word),
-            Words::Spaced => strings.clone().any(|s| s.split(' ').any(|w| w == word)),
+        let split = self.words == Words::Spaced && value.as_str().is_some();
+        let holds = |word: &String| {
+            if split {
+                strings.clone().any(|s| s.split(' ').any(|w| w == word))
+            } else {
+                strings.clone().any(|s| s == word)
+            }
         };
         Ok(self.required.iter().any(|all| all.iter().all(holds)))
     }
@@ -64,7 +69,8 @@ mod tests {
             (r#"{"scope":"b x a"}"#, true),
             (r#"{"scope":"c"}"#, true),
             (r#"{"scope":["a","b"]}"#, true),
-            (r#"{"scope":["a b"]}"#, true),
+            (r#"{"scope":["a b"]}"#, false),
+            (r#"{"scope":["former c"]}"#, false),
             (r#"{"scope":"a"}"#, false),
             (r#"{"scope":"ab"}"#, false),
             (r#"{"scope":"A B C"}"#, false),
@@ -96,6 +102,10 @@ mod tests {
     fn a_nested_path_is_followed() {
         let rule = rule(&["realm_access", "roles"], &["admin"], Words::Spaced);
         assert_eq!(holds(&rule, r#"{"realm_access":{"roles":["admin"]}}"#), Ok(true));
-        assert_eq!(holds(&rule, r#"{"realm_access.roles":["admin"],"roles":["admin"]}"#), Ok(false));
+        for claims in
+            [r#"{"realm_access.roles":["admin"],"roles":["admin"]}"#, r#"{"realm_access":"x","roles":["admin"]}"#]
+        {
+            assert_eq!(holds(&rule, claims), Ok(false), "{claims}");
+        }
     }
 }

@@ -486,7 +486,7 @@ test_verifier_verify(void)
     check_verified(&unbound, &der, KB_CERT_DER, NOW, "token_unbound");
     check_verified(&token, &der, KB_CERT_DER, NOW + 1800, "token_expired");
     check_verified(&token, &der, KB_CERT_DER, INT64_MAX, "token_expired");
-    check_verified(&token, &der, KB_CERT_DER, INT64_MIN, "token_issued_in_future");
+    check_verified(&token, &der, KB_CERT_DER, 1, "token_issued_in_future");
     empty.len = 0;
     check_verified(&empty, &der, KB_CERT_DER, NOW, "token_not_jwt");
 
@@ -498,6 +498,8 @@ test_verifier_verify(void)
     CHECK_EQ(verify(&token, &der, KB_CERT_DER, NOW, NULL, &claims), KB_E_NULL);
     CHECK_EQ(verify(&token, &der, KB_CERT_NONE, NOW, &reason, &claims), KB_E_ARGUMENT);
     CHECK_EQ(verify(&token, &der, 3, NOW, &reason, &claims), KB_E_ARGUMENT);
+    CHECK_EQ(verify(&token, &der, KB_CERT_DER, 0, &reason, &claims), KB_E_ARGUMENT);
+    CHECK_EQ(verify(&token, &der, KB_CERT_DER, INT64_MIN, &reason, &claims), KB_E_ARGUMENT);
     CHECK_EQ(verify(&token, &der, 0x10000 + KB_CERT_DER, NOW, &reason, &claims), KB_E_ARGUMENT);
     CHECK(untouched(&reason) && untouched(&claims));
 }
@@ -527,6 +529,29 @@ test_claims(void)
     CHECK(json.len > 30 && memcmp(json.ptr, "{\"iss\":\"https://as.example\",", 28) == 0);
     CHECK(json.ptr[json.len - 1] == '}');
     kb_claims_free(claims);
+}
+
+
+static void
+test_engine_response(void)
+{
+    kb_response  response;
+
+    CHECK_EQ(kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, &response), KB_OK);
+    CHECK_EQ(response.status, 401);
+    CHECK(strcmp(kb_reason_code(KB_REASON_CERTIFICATE_REFUSED), "certificate_refused") == 0);
+    CHECK(response.body.len > 0 && response.content_type.len > 0);
+    CHECK(response.www_authenticate.len > 6 && memcmp(response.www_authenticate.ptr, "Bearer", 6) == 0);
+    CHECK_EQ(kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, NULL), KB_E_NULL);
+
+    /* An allow has no answer, and no number is one by chance. */
+
+    fill(&response);
+    CHECK_EQ(kb_engine_response(engine, KB_REASON_ALLOWED, &response), KB_E_RANGE);
+    CHECK_EQ(kb_engine_response(engine, 0, &response), KB_E_RANGE);
+    CHECK_EQ(kb_engine_response(engine, UINT32_MAX, &response), KB_E_RANGE);
+    CHECK_EQ(kb_engine_response(NULL, KB_REASON_CERTIFICATE_REFUSED, &response), KB_E_NULL);
+    CHECK(untouched(&response));
 }
 
 
@@ -691,6 +716,20 @@ test_decide_arguments(void)
     facts = facts_of(NULL, KB_CERT_PEM);
     facts.client_cert.len = pem.len;
     check_invalid(&facts, KB_E_NULL);
+
+    /* What a host forgot to fill: the time, the count of a header that is there. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.now_s = 0;
+    check_invalid(&facts, KB_E_ARGUMENT);
+    facts.now_s = -NOW;
+    check_invalid(&facts, KB_E_ARGUMENT);
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.authorization_n = 0;
+    check_invalid(&facts, KB_E_ARGUMENT);
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.reserved = 1;
+    check_invalid(&facts, KB_E_ARGUMENT);
 
     /* A certificate beside `ssl`, which nothing may follow. */
 
@@ -1036,6 +1075,7 @@ main(int argc, char **argv)
     run_test("kb_verifier_verify", test_verifier_verify);
     run_test("claims outlive the verifier", test_claims);
     run_test("warnings and upstream headers of an engine", test_engine_lists);
+    run_test("the answer to a refusal of the host's own", test_engine_response);
     run_test("kb_engine_decide: decisions, new and remembered", test_decide);
     run_test("a certificate in the wrong form, new and remembered", test_form);
     run_test("kb_engine_decide: wrong arguments, and no old decision stays", test_decide_arguments);

@@ -69,6 +69,7 @@ decide_panics(void)
       kb_engine_new(config, config_len, &new_engine, out, sizeof(out), &message_len) == KB_E_PANIC \
       && new_engine == NULL && untouched(&out) && untouched(&message_len)) \
     X(kb_engine_warning, kb_engine_warning(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_engine_response, kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, &response) == KB_E_PANIC) \
     X(kb_engine_upstream_header, kb_engine_upstream_header(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_engine_decide, decide_panics()) \
     X(kb_engine_free, RETURNS(kb_engine_free(engine))) \

@@ -12,6 +12,12 @@ typedef struct kb_str {
   const uint8_t *ptr;
   size_t len;
 } kb_str;
+typedef struct kb_response {
+  uint32_t status;
+  struct kb_str www_authenticate;
+  struct kb_str content_type;
+  struct kb_str body;
+} kb_response;
 typedef struct kb_facts {
   size_t struct_size;
   int64_t now_s;
@@ -22,13 +28,8 @@ typedef struct kb_facts {
   uint32_t client_cert_form;
   uint32_t authorization_n;
   uint32_t flags;
+  uint32_t reserved;
 } kb_facts;
-typedef struct kb_response {
-  uint32_t status;
-  struct kb_str www_authenticate;
-  struct kb_str content_type;
-  struct kb_str body;
-} kb_response;
 typedef struct kb_decision {
   size_t struct_size;
   uint32_t step;
@@ -97,6 +98,7 @@ int32_t kb_engine_warning(const struct kb_engine *engine,
 int32_t kb_engine_upstream_header(const struct kb_engine *engine,
                                   size_t index,
                                   struct kb_str *name);
+int32_t kb_engine_response(const struct kb_engine *engine, uint32_t reason, struct kb_response *response);
 int32_t kb_engine_decide(const struct kb_engine *engine,
                          const struct kb_facts *facts,
                          struct kb_decision *decision);
@@ -142,6 +144,7 @@ return {
   STEP_FETCH = 3,
   STEP_STORE = 4,
   REASON_ALLOWED = 1,
+  REASON_CERTIFICATE_REFUSED = 69,
   CERT_NONE = 0,
   CERT_DER = 1,
   CERT_PEM = 2,
