@@ -1,0 +1,636 @@
+# What the tests of this directory share: certificates, tokens, a TLS server with keybound in it, and requests to it with
+# client certificates. Test::Nginx itself starts nginx and reads its log.
+#
+# Sections that this adds to those of Test::Nginx:
+#
+#   --- engine       Lua that makes the engine(s), in init_by_lua; default: kb = engine {}
+#   --- tls          directives of the TLS server; a `location /` with kb:access() is added if there is none
+#   --- tls_only     the same, and nothing is added
+#   --- servers      more server blocks; $TLS, $UPSTREAM, $PKI are replaced here, in `tls` and in `config`
+#   --- tokens eval  { NAME => {...} }, how each is made: see `token`
+#   --- fake_library C of a libkeybound.so that is used in place of the real one
+#   --- calls        requests to the TLS server and what must come of each, one a line:
+#                      CERTIFICATE TOKEN [OPTION=VALUE]... -> STATUS [ERROR REASON]
+#                    `-` is none. 200 means passed, and nothing was logged; otherwise keybound refused, with this status,
+#                    this `error` in the one challenge and this reason in the log. `nginx` for ERROR: nginx refused.
+#   --- run          Perl instead of `calls`, with the functions below
+#   --- realm, --- messages eval   what the challenge and the bodies must hold, where a block configures them
+package Keybound;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use File::Temp qw(tempdir);
+use IO::Socket::INET;
+use JSON::PP ();
+use MIME::Base64 qw(encode_base64);
+use POSIX ();
+use Text::ParseWords qw(shellwords);
+use Time::HiRes qw(sleep time);
+
+our ($ROOT, $PKI, $TLS_PORT, $PORT, $RUN);
+
+BEGIN {
+    $ROOT = abs_path(dirname(__FILE__) . '/../..');
+    my $modules = '/usr/lib/nginx/modules';
+    $ENV{TEST_NGINX_BINARY} //= '/usr/sbin/nginx';
+    $ENV{TEST_NGINX_LOAD_MODULES} //= "$modules/ndk_http_module.so $modules/ngx_http_lua_module.so";
+    $ENV{TEST_NGINX_STREAM_PORT} //= 0;
+    $RUN = tempdir('keybound-t-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+    $ENV{TEST_NGINX_SERVROOT} //= "$RUN/servroot";
+    ($PORT, $TLS_PORT) = _free_ports(2);
+
+    # Outside of the range that the system takes local ports of outgoing connections from.
+    sub _free_ports {
+        my ($n) = @_;
+        my %found;
+        for (1 .. 1000) {
+            my $port = 10000 + int rand 20000;
+            my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1);
+            $found{$port} = $socket if $socket;
+            return keys %found if keys %found == $n;
+        }
+        die "no free ports\n";
+    }
+}
+
+# Interrupted, too, the tests take their nginx with them.
+$SIG{$_} = sub { exit 1 } for qw(HUP INT PIPE TERM);
+
+use Test::Nginx::Util;
+use Test::Nginx::Socket ();
+use Test::More ();
+
+our @EXPORT = qw(
+    $PKI $ROOT $RUN $PORT $TLS_PORT
+    token named_token thumbprint call calls_on_one_connection s_client response check reasons log_since log_mark command start_command
+    finish_command short_lived self_signed dated define header at_once start_s_client finish_s_client json read_file write_file
+);
+
+sub import {
+    my $to = caller;
+    no strict 'refs';
+    for my $name (@EXPORT) {
+        my ($sigil, $word) = $name =~ /^(\$?)(.*)/;
+        *{"${to}::$word"} = $sigil ? \${$word} : \&{$word};
+    }
+}
+
+my $LUA = $ENV{KEYBOUND_LUA} // "$ROOT/lua";
+my $LIB = $ENV{KEYBOUND_LIB} // (($ENV{CARGO_TARGET_DIR} // "$ROOT/target") . '/release');
+my $ISSUER = 'https://as.test';
+my $AUDIENCE = 'https://api.test';
+
+server_port("127.0.0.1:$PORT");
+server_port_for_client($PORT);
+log_level('info');
+no_shuffle();
+no_root_location();
+-r "$LIB/libkeybound.so" or bail_out("$LIB/libkeybound.so is not there: run cargo build --release");
+
+
+# --- Files and processes
+
+sub read_file {
+    my ($path) = @_;
+    open my $in, '<:raw', $path or die "$path: $!\n";
+    local $/;
+    return scalar <$in>;
+}
+
+sub write_file {
+    my ($path, $content) = @_;
+    open my $out, '>:raw', $path or die "$path: $!\n";
+    print $out $content;
+    close $out or die "$path: $!\n";
+    return $path;
+}
+
+my $JSON = JSON::PP->new->canonical->utf8;
+sub json { return ref $_[0] ? $JSON->encode($_[0]) : $JSON->decode($_[0]) }
+
+my $commands = 0;
+
+# start_command(INPUT, WORDS...): returns a handle for finish_command
+sub start_command {
+    my ($input, @words) = @_;
+    my $base = "$RUN/command." . ++$commands;
+    write_file("$base.in", $input // '');
+    my $pid = fork // die "fork: $!\n";
+    if ($pid == 0) {
+        open STDIN, '<', "$base.in";
+        open STDOUT, '>', "$base.out";
+        open STDERR, '>', "$base.err";
+        { no warnings 'exec'; exec { $words[0] } @words; }
+        POSIX::_exit(127);
+    }
+    return { pid => $pid, base => $base, words => \@words };
+}
+
+# finish_command(HANDLE): (exit status, output, errors)
+sub finish_command {
+    my ($started) = @_;
+    waitpid $started->{pid}, 0;
+    my $status = $? & 127 ? 128 + ($? & 127) : $? >> 8;
+    my @result = ($status, read_file("$started->{base}.out"), read_file("$started->{base}.err"));
+    unlink map { "$started->{base}.$_" } qw(in out err);
+    return @result;
+}
+
+sub command { return finish_command(start_command(@_)) }
+
+# The output of a command that must succeed.
+sub _output {
+    my ($input, @words) = @_;
+    my ($status, $out, $err) = command($input, @words);
+    $status == 0 or die "@words: exit status $status\n$err\n";
+    return $out;
+}
+
+
+# --- Certificates and keys
+
+$PKI = "$RUN/pki";
+my %thumbprints;
+
+sub _make_pki {
+    _output('', "$ROOT/nginx-test/pki.sh", $PKI);
+    for my $name ('as-es256', 'as-rs256', 'as-rogue') {
+        my @how = $name eq 'as-rs256' ? (qw(RSA -pkeyopt rsa_keygen_bits:2048)) : (qw(EC -pkeyopt ec_paramgen_curve:P-256));
+        _output('', qw(openssl genpkey -quiet -algorithm), @how, '-out', "$PKI/$name.key");
+    }
+}
+
+# self_signed(NAME, SUBJECT, key => NAME, names => N): a certificate that signs itself, with the key of another, with N names
+sub self_signed {
+    my ($name, $subject, %how) = @_;
+    delete $thumbprints{$name};
+    my @key = qw(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes);
+    if ($how{key}) {
+        write_file("$PKI/$name.key", read_file("$PKI/$how{key}.key"));
+        @key = ('-key', "$PKI/$name.key");
+    } else {
+        push @key, '-keyout', "$PKI/$name.key";
+    }
+    my $names = $how{names} ? join ',', map { sprintf 'DNS:name-%04d.clients.example.org', $_ } 1 .. $how{names} : undef;
+    my $config = write_file("$RUN/req.cnf", join "\n",
+        '[req]', 'distinguished_name = dn', '[dn]', '[ext]', 'basicConstraints = critical, CA:FALSE',
+        'extendedKeyUsage = clientAuth', $names ? "subjectAltName = $names" : (), '');
+    _output('', qw(openssl req -x509 -days 3650 -extensions ext -config), $config, '-subj', $subject, @key,
+        '-out', "$PKI/$name.crt");
+}
+
+# short_lived(NAME, SECONDS): a certificate by our CA that ends SECONDS from now
+sub short_lived {
+    my ($name, $seconds) = @_;
+    _output('', "$ROOT/nginx-test/pki.sh", '--short', $name, $seconds, $PKI);
+}
+
+sub _base64url {
+    my $text = encode_base64($_[0], '');
+    $text =~ tr{+/}{-_};
+    $text =~ s/=+$//;
+    return $text;
+}
+
+# dated(NAME, FROM, TO): a certificate that signs itself, with dates in seconds from now
+sub dated {
+    my ($name, $from, $to) = @_;
+    my $dir = "$RUN/dated";
+    mkdir $dir;
+    write_file("$dir/index.txt", '');
+    my $config = write_file("$dir/cnf", join "\n", '[req]', 'distinguished_name = dn', 'prompt = no', '[dn]', "commonName = $name",
+        '[ca]', 'default_ca = sign', '[sign]', "database = $dir/index.txt", "new_certs_dir = $dir", 'rand_serial = yes',
+        'default_md = sha256', 'policy = any', 'x509_extensions = ext', '[any]', 'commonName = supplied',
+        '[ext]', 'extendedKeyUsage = clientAuth', '');
+    my @dates = map { POSIX::strftime('%Y%m%d%H%M%SZ', gmtime time + $_) } $from, $to;
+    _output('', qw(openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config), $config,
+        '-keyout', "$PKI/$name.key", '-out', "$dir/csr");
+    _output('', qw(openssl ca -batch -notext -selfsign -config), $config, '-keyfile', "$PKI/$name.key", '-in', "$dir/csr",
+        '-startdate', $dates[0], '-enddate', $dates[1], '-out', "$PKI/$name.crt");
+    delete $thumbprints{$name};
+}
+
+# thumbprint(NAME): x5t#S256 as openssl computes it
+sub thumbprint {
+    my ($name) = @_;
+    return $thumbprints{$name} //=
+        _base64url(_output(_output('', qw(openssl x509 -outform DER -in), "$PKI/$name.crt"), qw(openssl dgst -sha256 -binary)));
+}
+
+# The issuer's JWK set, from the keys that are not rogue.
+sub jwks {
+    my $ec = substr _output('', qw(openssl pkey -pubout -outform DER -in), "$PKI/as-es256.key"), -64;
+    my ($modulus) = _output('', qw(openssl rsa -noout -modulus -in), "$PKI/as-rs256.key") =~ /Modulus=([0-9A-F]+)/;
+    return { keys => [
+        { kty => 'EC', crv => 'P-256', kid => 'es', alg => 'ES256', use => 'sig',
+            x => _base64url(substr $ec, 0, 32), y => _base64url(substr $ec, 32) },
+        { kty => 'RSA', kid => 'rs', alg => 'RS256', use => 'sig', n => _base64url(pack 'H*', $modulus), e => 'AQAB' },
+    ] };
+}
+
+_make_pki();
+my $JWKS = jwks();
+
+
+# --- Tokens
+
+my %KEYS = (
+    es256 => { file => 'as-es256', alg => 'ES256', kid => 'es' },
+    rs256 => { file => 'as-rs256', alg => 'RS256', kid => 'rs' },
+    # Not the issuer's, although it says so.
+    rogue => { file => 'as-rogue', alg => 'ES256', kid => 'es' },
+);
+my $tokens = 0;
+
+# A signed token. Of %how: for: the certificate that it is bound to; claims, header: members; without: names that are left out;
+# payload: instead of the claims; key: name
+sub token {
+    my (%how) = @_;
+    my $key = $KEYS{$how{key} // 'es256'};
+    my $now = int time;
+    my %header = (typ => 'at+jwt', alg => $key->{alg}, kid => $key->{kid}, %{ $how{header} // {} });
+    my %claims = (
+        iss => $ISSUER, aud => $AUDIENCE, sub => 'user-1', client_id => 'client-1', scope => 'read',
+        iat => $now, exp => $now + 600, jti => join('-', $$, ++$tokens),
+        ($how{for} ? (cnf => { 'x5t#S256' => thumbprint($how{for}) }) : ()),
+        %{ $how{claims} // {} },
+    );
+    delete @header{ @{ $how{without} // [] } };
+    delete @claims{ @{ $how{without} // [] } };
+    my $signed = _base64url($JSON->encode(\%header)) . '.' . _base64url($how{payload} // $JSON->encode(\%claims));
+    my $signature = _output($signed, qw(openssl dgst -sha256 -sign), "$PKI/$key->{file}.key");
+    $signature = _raw($signature) if $key->{alg} eq 'ES256';
+    return "$signed." . _base64url($signature);
+}
+
+# An ECDSA signature as JOSE has it: two numbers of 32 octets (RFC 7518 §3.4).
+sub _raw {
+    my ($der) = @_;
+    return join '', map { my $n = s/^\0+//r; "\0" x (32 - length $n) . $n } unpack 'x2 x C/a x C/a', $der;
+}
+
+# What every test has: by name, or `for:CERTIFICATE`.
+my %TOKENS = (
+    unbound => {},
+    bound => { for => 'client' },
+    rs256 => { for => 'client', key => 'rs256' },
+    forged => { for => 'client', key => 'rogue' },
+    expired => { for => 'client', claims => { iat => 1, exp => 2 } },
+    other_audience => { for => 'client', claims => { aud => 'https://other.test' } },
+    junk => { text => 'junk' },
+);
+my %minted;
+my $block_tokens = {};
+
+# define(NAME => {...}, ...): tokens made at run time, as in `tokens`
+sub define {
+    my (%how) = @_;
+    delete @minted{ keys %how };
+    @$block_tokens{ keys %how } = values %how;
+}
+
+# named_token(NAME): the token; the same one in all calls of a block.
+sub named_token {
+    my ($name) = @_;
+    return $minted{$name} //= do {
+        my $how = $block_tokens->{$name} // $TOKENS{$name};
+        $how = { for => $1 } if !$how && $name =~ /^for:(.+)/;
+        $how // die "no token named $name\n";
+        $how->{text} // token(%$how);
+    };
+}
+
+
+# --- Requests
+
+# response(TEXT): of one HTTP response
+sub response {
+    my ($text) = @_;
+    my ($head, $body) = split /\r?\n\r?\n/, $text, 2;
+    my ($first, @lines) = split /\r?\n/, $head // '';
+    my ($status) = ($first // '') =~ m{^HTTP/\S+ (\d+)};
+    my @headers = map { [ /^([^:]+):\s*(.*?)\s*$/ ] } @lines;
+    return { status => $status, headers => \@headers, body => $body // '' };
+}
+
+# header(RESPONSE, NAME): its values
+sub header {
+    my ($response, $name) = @_;
+    my @values = map { $_->[1] } grep { lc $_->[0] eq lc $name } @{ $response->{headers} };
+    return wantarray ? @values : join ', ', @values;
+}
+
+# The words of curl for a request.
+#   cert, token: names, `-` for none; authorization: the whole value; tls: 1.2 or 1.3; h2; method; path; host: of URL and SNI;
+#   headers: array; data: body; plain: the plain HTTP server
+sub _curl_words {
+    my (%call) = @_;
+    my $cert = $call{cert} // '-';
+    my $host = $call{host} // 'api.test';
+    my $port = $call{plain} ? $PORT : $call{port} // $TLS_PORT;
+    my @words = (qw(curl -sS --noproxy * --max-time 10 --globoff --path-as-is -H User-Agent: -H Accept:));
+    push @words, '--cacert', "$PKI/ca.crt", '--connect-to', "::127.0.0.1:$port";
+    push @words, '--cert', "$PKI/$cert.crt", '--key', "$PKI/$cert.key" if $cert ne '-';
+    push @words, "--tlsv$call{tls}", '--tls-max', $call{tls} if $call{tls};
+    push @words, $call{h2} ? '--http2' : '--http1.1';
+    my $method = $call{method} // 'GET';
+    push @words, $method eq 'HEAD' ? '--head' : ('-X', $method) if $method ne 'GET';
+    my $authorization = $call{authorization};
+    $authorization //= 'Bearer ' . named_token($call{token}) if ($call{token} // '-') ne '-';
+    # curl would drop a header without value.
+    push @words, '-H', length $authorization ? "Authorization: $authorization" : 'Authorization;' if defined $authorization;
+    push @words, map { ('-H', $_) } @{ $call{headers} // [] };
+    push @words, '--data-binary', $call{data}, '-H', 'Expect:' if defined $call{data};
+    push @words, ($call{plain} ? 'http' : 'https') . "://$host" . ($call{path} // '/');
+    return @words;
+}
+
+# call(%call): one request on a connection of its own
+sub call {
+    my (%call) = @_;
+    my ($status, $out, $err) = command('', _curl_words(%call), '-i');
+    my $response = response($out);
+    @$response{qw(curl error)} = ($status, $err);
+    return $response;
+}
+
+# calls_on_one_connection(\%call, ...): the responses; each says with `connected` how many connections it opened
+sub calls_on_one_connection {
+    my @calls = @_;
+    my $base = "$RUN/one";
+    my @words;
+    for my $i (0 .. $#calls) {
+        unlink "$base.$i";
+        my ($curl, @rest) = _curl_words(%{ $calls[$i] });
+        push @words, ($i ? '--next' : $curl), @rest, '-D', "$base.$i", '-o', "$base.$i.body", '-w', '%{num_connects}\n';
+    }
+    my ($status, $out, $err) = command('', @words);
+    my @connected = split /\n/, $out;
+    my @responses;
+    for my $i (0 .. $#calls) {
+        my $response = -e "$base.$i" ? response(read_file("$base.$i")) : response('');
+        $response->{body} = -e "$base.$i.body" ? read_file("$base.$i.body") : '';
+        @$response{qw(connected curl error)} = ($connected[$i], $status, $err);
+        unlink "$base.$i", "$base.$i.body";
+        push @responses, $response;
+    }
+    return @responses;
+}
+
+# s_client(%call): one request by openssl s_client, TLS and HTTP as the caller says
+#   cert, token, tls, host, path: as for `call`; sni; save, resume: files of a session; early: as early data;
+#   again: the same call is made a second time on the connection, so many seconds later
+sub s_client { return finish_s_client(start_s_client(@_)) }
+
+sub start_s_client {
+    my (%call) = @_;
+    my $host = $call{host} // 'api.test';
+    my $request = "GET " . ($call{path} // '/') . " HTTP/1.1\r\nHost: $host\r\n";
+    $request .= 'Authorization: Bearer ' . named_token($call{token}) . "\r\n" if ($call{token} // '-') ne '-';
+    my ($more, $last) = ("$request\r\n", "${request}Connection: close\r\n\r\n");
+    my @words = (qw(openssl s_client -quiet -connect), "127.0.0.1:$TLS_PORT", '-servername', $call{sni} // $host,
+        '-CAfile', "$PKI/ca.crt", '-verify_return_error');
+    push @words, $call{tls} eq '1.2' ? '-tls1_2' : '-tls1_3' if $call{tls};
+    push @words, '-cert', "$PKI/$call{cert}.crt", '-key', "$PKI/$call{cert}.key" if ($call{cert} // '-') ne '-';
+    push @words, '-sess_out', $call{save} if $call{save};
+    push @words, '-sess_in', $call{resume} if $call{resume};
+    if ($call{early}) {
+        return start_command('', @words, '-early_data', write_file("$RUN/early", $last));
+    }
+    if (defined $call{again}) {
+        return start_command($last, 'sh', '-c', '{ printf %s "$0"; sleep "$1"; cat; } | { shift; exec "$@"; }', $more, $call{again}, @words);
+    }
+    return start_command($last, @words);
+}
+
+sub finish_s_client {
+    my ($status, $out, $err) = finish_command($_[0]);
+    my @responses = map { response($_) } split /(?=^HTTP\/1\.1 )/m, $out;
+    @responses = (response('')) unless @responses;
+    @$_{qw(curl error)} = ($status, $err) for @responses;
+    return wantarray ? @responses : $responses[0];
+}
+
+# at_once(N, \%call, ...): for each call a process that makes it N times, all at once; each time on a new connection, unless the
+# call says `keep`. Returns the statuses of each, counted: { 200 => N }
+sub at_once {
+    my ($n, @calls) = @_;
+    my @started = map {
+        my ($curl, @words) = _curl_words(%$_, path => "/?[1-$n]");
+        start_command('', $curl, grep({ $_ ne '--globoff' } @words), $_->{keep} ? () : ('-H', 'Connection: close'),
+            '-o', '/dev/null', '-w', '%{http_code}\n');
+    } @calls;
+    return map {
+        my %count;
+        my (undef, $out) = finish_command($_);
+        $count{$_}++ for split /\n/, $out;
+        \%count;
+    } @started;
+}
+
+
+# --- What came of a request
+
+my $ERROR_LOG = "$ENV{TEST_NGINX_SERVROOT}/logs/error.log";
+my $mark = 0;
+sub log_mark { return $mark = -s $ERROR_LOG // 0 }
+
+# The error log since the last log_mark.
+sub log_since {
+    open my $in, '<:raw', $ERROR_LOG or die "$ERROR_LOG: $!\n";
+    seek $in, $mark, 0;
+    local $/;
+    return <$in> // '';
+}
+
+# What keybound logged since the last mark, as "STATUS REASON".
+sub reasons {
+    return map { /keybound: refused, reason=(\w+), status=(\d+)/ ? "$2 $1" : () } split /\n/, log_since();
+}
+
+# All reason codes, for looking whether one leaks.
+my @CODES = read_file("$ROOT/docs/reasons.md") =~ /^\| `(\w+)` \|/mg;
+my %MESSAGES = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 425 => 'Too Early', 500 => 'An unexpected error occurred');
+my $challenge_end = '';
+my %messages;
+
+# check(RESPONSE, EXPECTED, NAME): compares all that the client and the log can see; EXPECTED as in `calls`
+sub check {
+    my ($response, $expected, $name) = @_;
+    my @wrong;
+    my $got = $response->{status} // "no response (exit status $response->{curl}: $response->{error})";
+    my @challenges = header($response, 'WWW-Authenticate');
+    my @logged = reasons();
+    my ($status, $error, $reason) = split ' ', $expected;
+    if (@logged == 1 && $logged[0] =~ /^(\d+) (\w+)$/) {
+        my ($told, $why) = ($1, $2);
+        push @wrong, "the log says status $told" if $told ne $got;
+        my ($shown) = @challenges == 1 ? $challenges[0] =~ /\berror="([^"]*)"/ : ();
+        push @wrong, scalar(@challenges) . " challenges" if @challenges != ($got =~ /^40[013]$/ ? 1 : 0);
+        if (@challenges == 1) {
+            my @parameters = grep { length } $challenge_end, defined $shown ? "error=\"$shown\"" : '';
+            my $whole = join ' ', 'Bearer', join(', ', @parameters) || ();
+            my $rest = $challenges[0];
+            $rest =~ s/, scope="[^"]*"// if $why eq 'insufficient_scope';
+            push @wrong, "challenge is $challenges[0]" if $rest ne $whole;
+        }
+        push @wrong, _wrong_answer($response, $why, $shown // '') if $got =~ /^\d+$/;
+        $got .= ' ' . ($shown // '-') . " $why";
+    } elsif (@logged) {
+        push @wrong, 'logged: ' . join ', ', @logged;
+    } elsif (@challenges) {
+        push @wrong, "a challenge: @challenges";
+    } elsif ($got =~ /^[45]/) {
+        $got .= ' nginx';
+    }
+    Test::More::is(join(' BUT ', $got, @wrong), $expected, $name);
+}
+
+sub _wrong_answer {
+    my ($response, $reason, $error) = @_;
+    my @wrong;
+    my %expected = ('Content-Type' => 'application/json; charset=utf-8', 'Cache-Control' => 'no-store');
+    for my $name (sort keys %expected) {
+        my @values = header($response, $name);
+        push @wrong, "$name is @values" if @values != 1 || $values[0] ne $expected{$name};
+    }
+    my $message = $messages{$response->{status}} // $MESSAGES{$response->{status}};
+    my $body = $JSON->encode({ message => $message });
+    my ($length) = header($response, 'Content-Length');
+    push @wrong, "Content-Length is " . ($length // 'absent') if ($length // '') ne length $body;
+    push @wrong, "body is $response->{body}" if $response->{body} ne $body && !$response->{head};
+    my $seen = join "\n", $response->{body}, map { "$_->[0]: $_->[1]" } grep { lc $_->[0] ne 'www-authenticate' } @{ $response->{headers} };
+    push @wrong, "$_ is told to the client" for grep { $seen =~ /\b$_\b/ && $_ ne 'allowed' } @CODES;
+    push @wrong, 'the challenge tells the reason' if $reason ne $error && grep { /\b$reason\b/ } header($response, 'WWW-Authenticate');
+    return @wrong;
+}
+
+sub _run_calls {
+    my ($block) = @_;
+    my $calls = 0;
+    for my $line (split /\n/, $block->calls) {
+        $line =~ s/^\s+|\s+$//g;
+        next if $line eq '' || $line =~ /^#/;
+        my ($left, $expected) = $line =~ /^(.*?)\s*->\s*(.*)$/ or die "no -> in: $line\n";
+        my ($cert, $token, @options) = shellwords(join ' ', $left, $block->defaults // '');
+        my %call = (cert => $cert, token => $token);
+        for my $option (@options) {
+            my ($name, $value) = split /=/, $option, 2;
+            $name =~ /^(?:tls|h2|method|path|host|header|data|plain|authorization)$/ or die "no option $name: $line\n";
+            $value //= 1;
+            if ($name eq 'header') { push @{ $call{headers} }, $value } else { $call{$name} = $value }
+        }
+        log_mark();
+        my $response = call(%call);
+        $response->{head} = 1 if ($call{method} // '') eq 'HEAD';
+        check($response, join(' ', split ' ', $expected), $block->name . ": $left");
+        $calls++;
+    }
+    $calls or die "no calls\n";
+}
+
+
+# --- The configuration of nginx
+
+sub _replace {
+    my ($text) = @_;
+    $text =~ s/\$UPSTREAM/unix:$ENV{TEST_NGINX_SERVROOT}\/logs\/upstream.sock/g;
+    $text =~ s/\$TLS\b/127.0.0.1:$TLS_PORT/g;
+    $text =~ s/\$PKI\b/$PKI/g;
+    return $text;
+}
+
+my $DEFAULTS = $JSON->encode({ issuer => $ISSUER, audience_required => [$AUDIENCE], jwks => $JWKS });
+
+my $CERTIFICATE = <<"EOC";
+        ssl_certificate $PKI/server.crt;
+        ssl_certificate_key $PKI/server.key;
+        ssl_protocols TLSv1.2 TLSv1.3;
+EOC
+
+# A library made of C, for what the real one never does.
+sub _fake_library {
+    my ($code) = @_;
+    my $dir = "$RUN/fake";
+    mkdir $dir;
+    _output('', qw(cc -shared -fPIC -I), "$ROOT/include", '-o', "$dir/libkeybound.so", write_file("$dir/fake.c", $code));
+    return $dir;
+}
+
+add_block_preprocessor(sub {
+    my ($block) = @_;
+    my $lib = defined $block->fake_library ? _fake_library($block->fake_library) : $LIB;
+    my $engine = $block->engine // 'kb = engine {}';
+    my $http = <<"EOC" . ($block->http_config // '');
+    lua_package_path "$LUA/?.lua;;";
+    lua_package_cpath "$lib/?.so;;";
+    init_by_lua_block {
+        local cjson = require "cjson"
+        -- The configuration of the tests' issuer with more options; cjson.null takes one out.
+        function options(more)
+            local config = cjson.decode([==[$DEFAULTS]==])
+            for name, value in pairs(more or {}) do
+                config[name] = value
+                if value == cjson.null then
+                    config[name] = nil
+                end
+            end
+            return config
+        end
+        function engine(more, opts)
+            return assert(require("resty.keybound").new(options(more), opts))
+        end
+        $engine
+    }
+EOC
+    my $tls = $block->tls_only // do {
+        my $tls = $block->tls // '';
+        $tls .= "        ssl_verify_client optional_no_ca;\n" unless $tls =~ /ssl_verify_client/;
+        $tls .= <<'EOC' unless $tls =~ m{location /[ \n]};
+        location / {
+            access_by_lua_block { kb:access() }
+            content_by_lua_block { ngx.say("passed") }
+        }
+EOC
+        $tls;
+    };
+    $http .= <<"EOC" . _replace($block->servers // '');
+    server {
+        listen 127.0.0.1:$TLS_PORT ssl http2;
+        server_name api.test;
+$CERTIFICATE
+@{[ _replace($tls) ]}
+    }
+EOC
+    $block->set_value(http_config => $http);
+    $block->set_value(config => _replace($block->config // ''));
+    # Test::Nginx runs it in a package of its own, once nginx is there.
+    $block->set_value(init => 'package main; ' . $block->init) if defined $block->init;
+});
+
+# Requests of our own in place of the one that Test::Nginx makes.
+my $helper = $Test::Nginx::Util::RunTestHelper;
+$Test::Nginx::Util::RunTestHelper = sub {
+    my ($block, $dry_run, $i) = @_;
+    return $helper->(@_) unless defined $block->calls || defined $block->run;
+    # The names in a block's `tokens` are its own.
+    %minted = ();
+    $block_tokens = $block->tokens // {};
+    $challenge_end = defined $block->realm ? 'realm="' . $block->realm . '"' : '';
+    %messages = %{ $block->messages // {} };
+    my $mine = eval {
+        _run_calls($block) if defined $block->calls;
+        if (defined $block->run) {
+            my $name = $block->name;
+            eval "package main; no strict; #line 1 \"run of $name\"\n" . $block->run . "\n;1" or die $@;
+        }
+        1;
+    };
+    Test::More::fail($block->name . ": $@") unless $mine;
+    $Test::Nginx::Util::CheckErrorLog->($block, undef, $dry_run, $i, 0);
+};
+
+1;
