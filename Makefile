@@ -7,9 +7,10 @@ DESTDIR ?=
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 LIB := target/release/libkeybound.so
 
-.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx lint bench header docs install clean
+.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx lint coverage bench header docs install clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -57,6 +58,10 @@ lint: ## format, clippy, rustdoc, luacheck, generated files
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	luacheck -q lua
 	cargo test --locked --quiet --test generated
+
+coverage: ## lines of src/ that the Rust tests reach; the C tests, which reach src/ffi, are not counted
+	tools/setup.sh build coverage
+	LLVM_COV=llvm-cov-$(LLVM) LLVM_PROFDATA=llvm-profdata-$(LLVM) cargo llvm-cov --locked --summary-only
 
 bench: ## criterion, the ratio to the raw signature, instructions and time of the hot call, the hot call from Lua
 	tools/setup.sh build nginx as bench

@@ -631,3 +631,29 @@ true nil unknown option
 true nil unknown option
 --- no_error_log
 [error]
+
+=== TEST 28: an older lua-nginx-module, without the functions that give pointers: variables instead, and the same answers
+--- engine
+local ffi = require "ffi"
+local C = ffi.C
+ffi.C = setmetatable({}, { __index = function(_, name)
+    if name:find("^keybound_ngx_") then error("no such symbol") end
+    return C[name]
+end })
+kb = engine()
+no_ssl = select(2, require("resty.keybound").new(options(), { certificate_source = "ssl" }))
+ffi.C = C
+--- config
+location /no-ssl { content_by_lua_block { ngx.print(no_ssl) } }
+--- calls
+client bound      -> 200
+thief  bound      -> 401 invalid_token certificate_mismatch
+-      bound      -> 401 invalid_token certificate_missing
+client -          -> 401 - no_token
+client unbound    -> 401 invalid_token token_unbound
+client bound path=/?access_token=x -> 400 invalid_request several_tokens
+client bound path=/?a=b h2 -> 200
+--- run
+is(call(plain => 1, path => '/no-ssl')->{body}, 'keybound.new: certificate_source: this nginx does not give its SSL object; use variable', 'ssl is refused');
+--- no_error_log
+[error]

@@ -183,6 +183,9 @@ future  for:future  -> 401 invalid_token certificate_refused
 client  bound       -> 200
 self-signed for:self-signed -> 200
 expired for:expired method=POST data=a=b h2 -> 401 invalid_token certificate_refused
+expired for:expired method=HEAD -> 401 invalid_token certificate_refused
+expired for:expired path=/?access_token=x -> 401 invalid_token certificate_refused
+thief   bound       -> 401 invalid_token certificate_mismatch
 --- no_error_log
 [error]
 
@@ -224,16 +227,25 @@ client  unbound path=/optional -> 200
 [error]
 
 === TEST 11: ssl_verify_client on, with refuse_certificate(): the check of the chain is not undone
+--- engine
+kb = engine { realm = "api" }
+--- realm: api
 --- tls
 ssl_verify_client on;
 ssl_client_certificate $PKI/ca.crt;
 error_page 495 496 = @certificate;
-location @certificate { access_by_lua_block { kb:refuse_certificate() } }
+location @certificate {
+    access_by_lua_block { kb:refuse_certificate() }
+    log_by_lua_block { ngx.log(ngx.NOTICE, "seen: ", ngx.ctx.keybound.reason, " ", tostring(ngx.ctx.keybound.allowed)) }
+}
 --- calls
 -           bound           -> 401 invalid_token certificate_refused
 client      bound           -> 200
 thief       for:thief       -> 401 invalid_token certificate_refused
 self-signed for:self-signed -> 401 invalid_token certificate_refused
+rsa         bound           -> 401 invalid_token certificate_mismatch
+--- error_log
+seen: certificate_refused false
 --- no_error_log
 [error]
 

@@ -11,7 +11,7 @@ server {
 EOC
 add_block_preprocessor(sub {
     my ($block) = @_;
-    $block->set_value(servers => ($block->servers // '') . $API) if ($block->tls // '') . ($block->config // '') =~ /\$UPSTREAM/;
+    $block->set_value(servers => ($block->servers // '') . $API) if join('', map { $_ // '' } $block->tls, $block->tls_only, $block->config) =~ /\$UPSTREAM/;
 });
 
 # The headers that the API saw, by pattern: "name: value" lines in lower case names, sorted.
@@ -228,7 +228,24 @@ is(call(cert => 'thief', token => 'rich')->{status}, 401, 'the thief sees nothin
 --- no_error_log
 [error]
 
-=== TEST 14: ctx = false: nothing is left in ngx.ctx, headers are sent all the same
+=== TEST 14: claims are those of this request, not of the one before
+--- tls
+location / {
+    access_by_lua_block { kb:access() }
+    content_by_lua_block { ngx.say(ngx.ctx.keybound.claims.sub, " ", ngx.ctx.keybound.claims.jti) }
+}
+--- tokens eval
++{ a => { for => 'client', claims => { sub => 'a', jti => '1' } }, b => { for => 'client', claims => { sub => 'b', jti => '2' } },
+   long => { for => 'client', claims => { sub => 'x' x 300, jti => '3' } } }
+--- run
+my %expected = (a => 'a 1', b => 'b 2', long => 'x' x 300 . ' 3');
+is(call(cert => 'client', token => $_)->{body}, "$expected{$_}\n", $_) for qw(a b a long b a);
+is(join('', map { $_->{body} } calls_on_one_connection(map { { cert => 'client', token => $_, h2 => 1 } } qw(long a b))),
+    "$expected{long}\n$expected{a}\n$expected{b}\n", 'on one connection');
+--- no_error_log
+[error]
+
+=== TEST 15: ctx = false: nothing is left in ngx.ctx, headers are sent all the same
 --- engine
 kb = engine({ upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" } }, { ctx = false })
 plain = engine({}, { ctx = false })
@@ -250,7 +267,7 @@ seen: nil
 --- no_error_log
 [error]
 
-=== TEST 15: decide() does not act: it says what it would do
+=== TEST 16: decide() does not act: it says what it would do
 --- engine
 kb = engine { upstream_headers_claims = { "sub", "email" }, upstream_headers_names = { "X-User", "X-Email" } }
 --- tls
@@ -286,7 +303,7 @@ is(join(' ', reasons()), '', 'nothing is logged');
 --- no_error_log
 [error]
 
-=== TEST 16: decide() gives the claims whatever the option ctx says
+=== TEST 17: decide() gives the claims whatever the option ctx says
 --- engine
 kb = engine({}, { ctx = false })
 --- tls
@@ -297,7 +314,7 @@ is(call(cert => 'thief', token => 'bound')->{body}, "false nil\n", 'refused');
 --- no_error_log
 [error]
 
-=== TEST 17: decisions stay their own when others are made meanwhile
+=== TEST 18: decisions stay their own when others are made meanwhile
 --- tls
 location / {
     content_by_lua_block {
@@ -316,7 +333,7 @@ is(call(cert => 'client', token => 'bound')->{body}, "allowed user-1 token_not_j
 --- no_error_log
 [error]
 
-=== TEST 18: two engines in one request: both must allow, and each sends its headers
+=== TEST 19: two engines in one request: both must allow, and each sends its headers
 --- engine
 first = engine { upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" }, proof_of_possession_mtls = "optional" }
 second = engine { upstream_headers_claims = { "client_id" }, upstream_headers_names = { "X-Client" } }
@@ -335,7 +352,7 @@ check(call(cert => 'thief', token => 'bound', @spoofed), '401 invalid_token cert
 --- no_error_log
 [error]
 
-=== TEST 19: subrequests of an allowed request run, those of a refused one do not
+=== TEST 20: subrequests of an allowed request run, those of a refused one do not
 --- tls
 location = /sub { internal; content_by_lua_block { ngx.print("sub ", tostring(ngx.ctx.keybound)) } }
 location / {
@@ -353,7 +370,7 @@ check(call(cert => 'thief', token => 'bound'), '401 invalid_token certificate_mi
 --- no_error_log
 [error]
 
-=== TEST 20: decide() in a subrequest sees the certificate and the token of the request
+=== TEST 21: decide() in a subrequest sees the certificate and the token of the request
 --- tls
 location = /auth {
     internal;
@@ -376,7 +393,7 @@ is(call(cert => 'thief', token => 'bound', h2 => 1)->{status}, 401, 'another one
 --- no_error_log
 [error]
 
-=== TEST 21: after an internal redirect the location there decides, with the same certificate
+=== TEST 22: after an internal redirect the location there decides, with the same certificate
 --- tls
 location /public {
     content_by_lua_block { return ngx.exec("/private" .. ngx.var.uri) }
@@ -392,7 +409,7 @@ thief  bound path=/public -> 401 invalid_token certificate_mismatch
 --- no_error_log
 [error]
 
-=== TEST 22: a query that nginx rewrites is read as it is then
+=== TEST 23: a query that nginx rewrites is read as it is then
 --- tls
 location /rewritten { rewrite ^ /?access_token=x? last; }
 location / { access_by_lua_block { kb:access() } content_by_lua_block { ngx.say("passed") } }
@@ -402,7 +419,7 @@ client bound path=/rewritten -> 400 invalid_request several_tokens
 --- no_error_log
 [error]
 
-=== TEST 23: upstream headers with many claims, again and again: a hot token sends what a cold one does
+=== TEST 24: upstream headers with many claims, again and again: a hot token sends what a cold one does
 --- engine
 kb = engine { upstream_headers_claims = { "sub", "client_id", "scope", "jti" }, upstream_headers_names = { "X-A", "X-B", "X-C", "X-D" } }
 --- tls
@@ -415,5 +432,51 @@ for my $round (1 .. 5) {
         is(seen(call(cert => 'client', token => $name), 'x-.*'), "x-a: $name|x-b: client-1|x-c: read|x-d: $name", "round $round");
     }
 }
+--- no_error_log
+[error]
+
+=== TEST 25: access() once for a server guards each of its locations that has no access_by_lua of its own
+--- tls_only
+ssl_verify_client optional_no_ca;
+access_by_lua_block { kb:access() }
+location / { content_by_lua_block { ngx.say("passed") } }
+location /proxied { proxy_pass http://$UPSTREAM; }
+location /files { alias $PKI/; }
+location /own { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+location /capture { content_by_lua_block { ngx.print(ngx.location.capture("/proxied").body) } }
+--- calls
+client bound path=/                 -> 200
+thief  bound path=/                 -> 401 invalid_token certificate_mismatch
+client bound path=/proxied          -> 200
+thief  bound path=/proxied          -> 401 invalid_token certificate_mismatch
+client bound path=/files/client.crt -> 200
+thief  bound path=/files/client.crt -> 401 invalid_token certificate_mismatch
+client bound path=/files/none       -> 404 nginx
+thief  bound path=/files/none       -> 401 invalid_token certificate_mismatch
+client bound path=/own              -> 200
+thief  bound path=/own              -> 401 invalid_token certificate_mismatch
+client bound path=/capture          -> 200
+thief  bound path=/capture          -> 401 invalid_token certificate_mismatch
+--- no_error_log
+[crit]
+[alert]
+
+=== TEST 26: what does not pass through access(), as docs/operation.md says
+--- tls_only
+ssl_verify_client optional_no_ca;
+access_by_lua_block { kb:access() }
+location / { content_by_lua_block { ngx.say("passed") } }
+location /own { access_by_lua_block { } content_by_lua_block { ngx.say("passed") } }
+location /any { satisfy any; allow all; content_by_lua_block { ngx.say("passed") } }
+location /return { return 200 "passed"; }
+location /open { access_by_lua_block { } content_by_lua_block { ngx.print(ngx.location.capture("/").body) } }
+location /all { satisfy all; allow all; content_by_lua_block { ngx.say("passed") } }
+--- calls
+- - path=/       -> 401 - no_token
+- - path=/own    -> 200
+- - path=/any    -> 200
+- - path=/return -> 200
+- - path=/open   -> 200
+- - path=/all    -> 401 - no_token
 --- no_error_log
 [error]

@@ -72,7 +72,19 @@ is($traces->{stopped}, '', 'nothing stops the compiler');
 --- no_error_log
 [error]
 
-=== TEST 4: with the certificate from the variable it is compiled too
+=== TEST 4: and the whole of it fits into one trace too
+--- traces: {}, { ctx = true }
+--- tls
+location / { access_by_lua_block { for _ = 1, 2000 do kb:access() end } content_by_lua_block { ngx.say("passed") } }
+--- run
+is(json([at_once(3, { cert => 'client', token => 'bound' })]), '[{"200":3}]', 'all pass');
+my $traces = traces();
+cmp_ok($traces->{loop}, '>=', 1, 'a loop around it is one trace') or diag(join "\n", @{ $traces->{lines} });
+is($traces->{stopped}, '', 'nothing stops the compiler');
+--- no_error_log
+[error]
+
+=== TEST 5: with the certificate from the variable it is compiled too
 --- traces: {}, { ctx = false, certificate_source = "variable" }
 --- run
 is(json([at_once(900, { cert => 'client', token => 'bound', keep => 1 })]), '[{"200":900}]', 'all pass');
@@ -82,7 +94,7 @@ is($traces->{stopped}, '', 'nothing stops the compiler');
 --- no_error_log
 [error]
 
-=== TEST 5: compiled code still refuses: other certificates and tokens after a thousand that pass
+=== TEST 6: compiled code still refuses: other certificates and tokens after a thousand that pass
 --- traces: {}, { ctx = false }
 --- run
 is(json([at_once(900, { cert => 'client', token => 'bound', keep => 1 })]), '[{"200":900}]', 'all pass');
@@ -98,7 +110,7 @@ cmp_ok(traces()->{access}, '>=', 1, 'it was compiled');
 --- no_error_log
 [error]
 
-=== TEST 6: compiled as early as can be: the same answers
+=== TEST 7: compiled as early as can be: the same answers
 --- engine
 jit.opt.start("hotloop=1", "hotexit=1")
 kb = engine()
@@ -114,7 +126,7 @@ for my $round (1 .. 10) {
 --- no_error_log
 [error]
 
-=== TEST 7: without the compiler: the same answers
+=== TEST 8: without the compiler: the same answers
 --- engine
 jit.off()
 kb = engine { upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" } }

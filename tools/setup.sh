@@ -2,11 +2,12 @@
 # Installs what a part of the project needs and the machine (Debian 12) lacks. Says nothing when nothing is missing.
 #
 #   setup.sh PART...
-#     build   the C tools; Rust must be there
-#     nginx   nginx with Lua
-#     as      the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
-#     bench   the tools that count instructions
-#     test    all of these and the test tools
+#     build     the C tools; Rust must be there
+#     nginx     nginx with Lua
+#     as        the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
+#     bench     the tools that count instructions
+#     coverage  cargo llvm-cov, and the LLVM that reads this Rust's profiles
+#     test      build, nginx, as, bench and the test tools
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -120,6 +121,13 @@ part_as() {
 
 part_bench() { install valgrind; }
 
+part_coverage() {
+  local llvm
+  llvm=llvm-$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+  install "$llvm"
+  command -v cargo-llvm-cov >/dev/null || quietly cargo install --locked cargo-llvm-cov
+}
+
 part_test() {
   part_build
   part_nginx
@@ -129,11 +137,11 @@ part_test() {
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|coverage|test ...'
 for part; do
   case $part in
-    build | nginx | as | bench | test) ;;
-    *) die "no part named $part: build, nginx, as, bench, test" ;;
+    build | nginx | as | bench | coverage | test) ;;
+    *) die "no part named $part: build, nginx, as, bench, coverage, test" ;;
   esac
 done
 for part; do "part_$part"; done

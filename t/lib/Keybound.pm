@@ -64,9 +64,10 @@ use Test::Nginx::Socket ();
 use Test::More ();
 
 our @EXPORT = qw(
-    $PKI $ROOT $RUN $PORT $TLS_PORT
-    token named_token thumbprint call calls_on_one_connection s_client response check reasons log_since log_mark command start_command
-    finish_command short_lived self_signed dated define header at_once start_s_client finish_s_client json read_file write_file
+    $PKI $ROOT $RUN
+    token named_token define thumbprint short_lived self_signed dated
+    call calls_on_one_connection at_once s_client start_s_client finish_s_client header
+    check reasons log_mark log_since command json read_file write_file
 );
 
 sub import {
@@ -126,7 +127,7 @@ sub start_command {
         { no warnings 'exec'; exec { $words[0] } @words; }
         POSIX::_exit(127);
     }
-    return { pid => $pid, base => $base, words => \@words };
+    return { pid => $pid, base => $base };
 }
 
 # finish_command(HANDLE): (exit status, output, errors)
@@ -292,7 +293,7 @@ sub define {
     @$block_tokens{ keys %how } = values %how;
 }
 
-# named_token(NAME): the token; the same one in all calls of a block.
+# named_token(NAME): the token, the same one in all calls of a block
 sub named_token {
     my ($name) = @_;
     return $minted{$name} //= do {
@@ -330,8 +331,8 @@ sub _curl_words {
     my (%call) = @_;
     my $cert = $call{cert} // '-';
     my $host = $call{host} // 'api.test';
-    my $port = $call{plain} ? $PORT : $call{port} // $TLS_PORT;
-    my @words = (qw(curl -sS --noproxy * --max-time 10 --globoff --path-as-is -H User-Agent: -H Accept:));
+    my $port = $call{plain} ? $PORT : $TLS_PORT;
+    my @words = (qw(curl -q -sS --noproxy * --max-time 10 --globoff --path-as-is -H User-Agent: -H Accept:));
     push @words, '--cacert', "$PKI/ca.crt", '--connect-to', "::127.0.0.1:$port";
     push @words, '--cert', "$PKI/$cert.crt", '--key', "$PKI/$cert.key" if $cert ne '-';
     push @words, "--tlsv$call{tls}", '--tls-max', $call{tls} if $call{tls};
@@ -454,7 +455,7 @@ sub reasons {
 # All reason codes, for looking whether one leaks.
 my @CODES = read_file("$ROOT/docs/reasons.md") =~ /^\| `(\w+)` \|/mg;
 my %MESSAGES = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 425 => 'Too Early', 500 => 'An unexpected error occurred');
-my $challenge_end = '';
+my $realm = '';
 my %messages;
 
 # check(RESPONSE, EXPECTED, NAME): compares all that the client and the log can see; EXPECTED as in `calls`
@@ -471,7 +472,7 @@ sub check {
         my ($shown) = @challenges == 1 ? $challenges[0] =~ /\berror="([^"]*)"/ : ();
         push @wrong, scalar(@challenges) . " challenges" if @challenges != ($got =~ /^40[013]$/ ? 1 : 0);
         if (@challenges == 1) {
-            my @parameters = grep { length } $challenge_end, defined $shown ? "error=\"$shown\"" : '';
+            my @parameters = grep { length } $realm, defined $shown ? "error=\"$shown\"" : '';
             my $whole = join ' ', 'Bearer', join(', ', @parameters) || ();
             my $rest = $challenges[0];
             $rest =~ s/, scope="[^"]*"// if $why eq 'insufficient_scope';
@@ -619,17 +620,17 @@ $Test::Nginx::Util::RunTestHelper = sub {
     # The names in a block's `tokens` are its own.
     %minted = ();
     $block_tokens = $block->tokens // {};
-    $challenge_end = defined $block->realm ? 'realm="' . $block->realm . '"' : '';
+    $realm = defined $block->realm ? 'realm="' . $block->realm . '"' : '';
     %messages = %{ $block->messages // {} };
-    my $mine = eval {
+    my $failed = () = grep { !$_ } Test::More->builder->summary;
+    my $done = eval {
         _run_calls($block) if defined $block->calls;
-        if (defined $block->run) {
-            my $name = $block->name;
-            eval "package main; no strict; #line 1 \"run of $name\"\n" . $block->run . "\n;1" or die $@;
-        }
+        eval "package main; no strict;\n#line 1 \"--- run\"\n" . $block->run . "\n;1" or die $@ if defined $block->run;
         1;
     };
-    Test::More::fail($block->name . ": $@") unless $mine;
+    Test::More::fail("it runs: $@") unless $done;
+    # What `run` calls its tests does not name the block.
+    Test::More::diag('in ' . $block->name) if $failed < (() = grep { !$_ } Test::More->builder->summary);
     $Test::Nginx::Util::CheckErrorLog->($block, undef, $dry_run, $i, 0);
 };
 
