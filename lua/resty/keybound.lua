@@ -178,7 +178,8 @@ local decision_mt = {
 
 
 --- The claims of an allowed decision, copied into memory that the garbage collector sees. It does not see the
--- library's, and would let a worker with a large heap keep thousands of checks. Not a Lua string: `request.lua` says why.
+-- library's, and would let a worker with a large heap keep thousands of checks.
+-- Not a Lua string: `request.lua` says why.
 local function granted()
   if lib.kb_check_claims(decision.check, str) ~= C.OK then
     return nil
