@@ -42,14 +42,19 @@ gone() { ! ours "$1"; }
 as_start() {
   local node
   node=$("$repo/tools/node.sh")
-  rm -f "$RUN/as.json"
-  # In a session of its own it outlives the terminal, and Ctrl-C goes to the script, which then stops it.
-  setsid "$node" "$here/as/server.mjs" --pki "$pki" >"$RUN/as.json" 2>"$RUN/as.log" </dev/null &
-  echo $! >"$RUN/as.pid"
-  if ! wait_until 30 "start of the authorization server" as_ready_or_dead || ! as_ready; then
+  # Seen once: a Node that neither started nor ended within the time. It is said, and tried once more.
+  for _ in 1 2; do
+    rm -f "$RUN/as.json"
+    # In a session of its own it outlives the terminal, and Ctrl-C goes to the script, which then stops it.
+    setsid "$node" "$here/as/server.mjs" --pki "$pki" >"$RUN/as.json" 2>"$RUN/as.log" </dev/null &
+    echo $! >"$RUN/as.pid"
+    if wait_until 30 "start of the authorization server" as_ready_or_dead && as_ready; then
+      break
+    fi
     cat "$RUN/as.log" >&2
-    return 1
-  fi
+    stop "$RUN/as.pid"
+  done
+  as_ready || return 1
   issuer=$(sed 's/.*"issuer":"\([^"]*\)".*/\1/' "$RUN/as.json")
   fetch "$issuer/jwks" >"$RUN/jwks.json"
 }
