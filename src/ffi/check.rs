@@ -3,7 +3,7 @@
 use super::guard::guarded;
 use super::{
     KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_E_STATE, KB_OK, KB_STEP_ALLOW, KB_STEP_FETCH, KB_STEP_INVALID,
-    KB_STEP_RESPOND, KB_STEP_STORE, kb_str, write,
+    KB_STEP_RESPOND, KB_STEP_STORE, free_handle, kb_str, write,
 };
 use crate::engine::{CONTENT_TYPE, Check, FetchAnswer, Granted, Response, Step, StoreAnswer, StoreOperation};
 
@@ -132,6 +132,34 @@ unsafe fn read<'c, T>(check: *const kb_check, out: *mut T, get: impl FnOnce(&'c 
     })
 }
 
+/// Likewise for a header: name and value are written both or neither.
+///
+/// # Safety
+/// As for [`read`].
+unsafe fn read_header<'c>(
+    check: *const kb_check,
+    name: *mut kb_str,
+    value: *mut kb_str,
+    get: impl FnOnce(&'c kb_check) -> Result<(kb_str, kb_str), i32>,
+) -> i32 {
+    if name.is_null() {
+        return KB_E_NULL;
+    }
+    let mut own_name = kb_str::ABSENT;
+    // SAFETY: the caller's, and `name` is not NULL.
+    unsafe {
+        let status = read(check, value, |check| {
+            let (header, value) = get(check)?;
+            own_name = header;
+            Ok(value)
+        });
+        if status == KB_OK {
+            name.write(own_name);
+        }
+        status
+    }
+}
+
 /// What the host does next.
 ///
 /// # Returns
@@ -222,21 +250,12 @@ pub unsafe extern "C" fn kb_check_header(
     name: *mut kb_str,
     value: *mut kb_str,
 ) -> i32 {
-    if name.is_null() {
-        return KB_E_NULL;
-    }
-    // SAFETY: the caller's, and `name` is not NULL.
+    // SAFETY: the caller's.
     unsafe {
-        let mut own_name = kb_str::ABSENT;
-        let status = read(check, value, |check| {
-            let (header, value) = check.granted()?.headers().nth(index).ok_or(KB_E_RANGE)?;
-            own_name = kb_str::of(header.as_bytes());
-            Ok(kb_str::of_option(value.map(str::as_bytes)))
-        });
-        if status == KB_OK {
-            name.write(own_name);
-        }
-        status
+        read_header(check, name, value, |check| {
+            let (name, value) = check.granted()?.headers().nth(index).ok_or(KB_E_RANGE)?;
+            Ok((kb_str::of(name.as_bytes()), kb_str::of_option(value.map(str::as_bytes))))
+        })
     }
 }
 
@@ -292,24 +311,15 @@ pub unsafe extern "C" fn kb_check_fetch_header(
     name: *mut kb_str,
     value: *mut kb_str,
 ) -> i32 {
-    if name.is_null() {
-        return KB_E_NULL;
-    }
-    // SAFETY: the caller's, and `name` is not NULL.
+    // SAFETY: the caller's.
     unsafe {
-        let mut own_name = kb_str::ABSENT;
-        let status = read(check, value, |check| {
+        read_header(check, name, value, |check| {
             let Step::Fetch(fetch) = check.0.step() else {
                 return Err(KB_E_STATE);
             };
-            let (header, value) = fetch.headers.get(index).ok_or(KB_E_RANGE)?;
-            own_name = kb_str::of(header.as_bytes());
-            Ok(kb_str::of(value.as_bytes()))
-        });
-        if status == KB_OK {
-            name.write(own_name);
-        }
-        status
+            let (name, value) = fetch.headers.get(index).ok_or(KB_E_RANGE)?;
+            Ok((kb_str::of(name.as_bytes()), kb_str::of(value.as_bytes())))
+        })
     }
 }
 
@@ -423,10 +433,6 @@ pub unsafe extern "C" fn kb_check_stored(check: *mut kb_check, now_s: i64, answe
 /// `check` is NULL, or came from this library and is not freed yet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_check_free(check: *mut kb_check) {
-    guarded((), || {
-        if !check.is_null() {
-            // SAFETY: the caller's.
-            drop(unsafe { Box::from_raw(check) });
-        }
-    });
+    // SAFETY: the caller's.
+    unsafe { free_handle(check) };
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::check::{kb_check, kb_response};
 use super::guard::guarded;
 use super::{
-    KB_E_ARGUMENT, KB_E_CONFIG, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW,
-    KB_STEP_RESPOND, bytes, certificate, kb_str, openssl, write, write_error,
+    KB_E_ARGUMENT, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW, KB_STEP_RESPOND,
+    certificate, free_handle, kb_str, new_handle, openssl, write,
 };
 use crate::cert::ClientCertificate;
 use crate::engine::{Engine, Request};
@@ -95,26 +95,13 @@ pub unsafe extern "C" fn kb_engine_new(
     errbuf_cap: usize,
     errbuf_len: *mut usize,
 ) -> i32 {
-    guarded(KB_E_PANIC, || {
-        // SAFETY: the caller's.
-        let config = unsafe { bytes(config, config_len) };
-        let (Some(config), false) = (config, engine.is_null()) else {
-            return KB_E_NULL;
-        };
-        match Engine::new(config) {
-            Ok(new) => {
-                let warnings = new.verifier().skipped_keys().iter().map(ToString::to_string).collect();
-                let handle = Box::new(kb_engine { engine: Arc::new(new), warnings });
-                // SAFETY: the caller's.
-                unsafe { write(engine, Box::into_raw(handle)) }
-            }
-            Err(e) => {
-                // SAFETY: the caller's.
-                unsafe { write_error(&e.to_string(), errbuf, errbuf_cap, errbuf_len) };
-                KB_E_CONFIG
-            }
-        }
-    })
+    let new = |config: &[u8]| {
+        let engine = Engine::new(config)?;
+        let warnings = engine.verifier().skipped_keys().iter().map(ToString::to_string).collect();
+        Ok(kb_engine { engine: Arc::new(engine), warnings })
+    };
+    // SAFETY: the caller's.
+    unsafe { new_handle((config, config_len), engine, (errbuf, errbuf_cap, errbuf_len), new) }
 }
 
 /// Frees an engine. NULL does nothing. Checks of the engine stay usable; responses in decisions do not.
@@ -123,12 +110,8 @@ pub unsafe extern "C" fn kb_engine_new(
 /// `engine` is NULL, or came from `kb_engine_new()`, is not freed yet and not in use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_engine_free(engine: *mut kb_engine) {
-    guarded((), || {
-        if !engine.is_null() {
-            // SAFETY: the caller's.
-            drop(unsafe { Box::from_raw(engine) });
-        }
-    });
+    // SAFETY: the caller's.
+    unsafe { free_handle(engine) };
 }
 
 /// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why.

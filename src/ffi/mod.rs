@@ -23,6 +23,7 @@ pub use primitives::*;
 pub use verifier::*;
 
 use crate::cert::ClientCertificate;
+use crate::engine::ConfigError;
 use crate::reason::Reason;
 use guard::guarded;
 
@@ -161,6 +162,47 @@ unsafe fn write<T>(out: *mut T, value: T) -> i32 {
     // SAFETY: not NULL, and writable as the caller says.
     unsafe { out.write(value) };
     KB_OK
+}
+
+/// What every `_new` does: makes a handle from a configuration, or says why the configuration is refused.
+///
+/// # Safety
+/// As for [`kb_engine_new`].
+unsafe fn new_handle<T>(
+    (config, config_len): (*const u8, usize),
+    out: *mut *mut T,
+    (errbuf, errbuf_cap, errbuf_len): (*mut u8, usize, *mut usize),
+    new: impl FnOnce(&[u8]) -> Result<T, ConfigError>,
+) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let config = unsafe { bytes(config, config_len) };
+        let (Some(config), false) = (config, out.is_null()) else {
+            return KB_E_NULL;
+        };
+        match new(config) {
+            // SAFETY: the caller's.
+            Ok(handle) => unsafe { write(out, Box::into_raw(Box::new(handle))) },
+            Err(e) => {
+                // SAFETY: the caller's.
+                unsafe { write_error(&e.to_string(), errbuf, errbuf_cap, errbuf_len) };
+                KB_E_CONFIG
+            }
+        }
+    })
+}
+
+/// What every `_free` does.
+///
+/// # Safety
+/// `handle` is NULL, or was made with `Box::into_raw`, is not freed yet and not in use.
+unsafe fn free_handle<T>(handle: *mut T) {
+    guarded((), || {
+        if !handle.is_null() {
+            // SAFETY: the caller's.
+            drop(unsafe { Box::from_raw(handle) });
+        }
+    });
 }
 
 /// The ABI of the loaded library.

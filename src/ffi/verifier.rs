@@ -1,7 +1,7 @@
 //! Layer 2: the verifier.
 
 use super::guard::guarded;
-use super::{KB_E_ARGUMENT, KB_E_CONFIG, KB_E_NULL, KB_E_PANIC, bytes, certificate, kb_str, write, write_error};
+use super::{KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, bytes, certificate, free_handle, kb_str, new_handle, write};
 use crate::engine::Verifier;
 use crate::reason::Reason;
 
@@ -36,22 +36,9 @@ pub unsafe extern "C" fn kb_verifier_new(
     errbuf_cap: usize,
     errbuf_len: *mut usize,
 ) -> i32 {
-    guarded(KB_E_PANIC, || {
-        // SAFETY: the caller's.
-        let config = unsafe { bytes(config, config_len) };
-        let (Some(config), false) = (config, verifier.is_null()) else {
-            return KB_E_NULL;
-        };
-        match Verifier::new(config) {
-            // SAFETY: the caller's.
-            Ok(new) => unsafe { write(verifier, Box::into_raw(Box::new(kb_verifier(new)))) },
-            Err(e) => {
-                // SAFETY: the caller's.
-                unsafe { write_error(&e.to_string(), errbuf, errbuf_cap, errbuf_len) };
-                KB_E_CONFIG
-            }
-        }
-    })
+    let new = |config: &[u8]| Verifier::new(config).map(kb_verifier);
+    // SAFETY: the caller's.
+    unsafe { new_handle((config, config_len), verifier, (errbuf, errbuf_cap, errbuf_len), new) }
 }
 
 /// Frees a verifier. NULL does nothing.
@@ -60,12 +47,8 @@ pub unsafe extern "C" fn kb_verifier_new(
 /// `verifier` is NULL, or came from `kb_verifier_new()`, is not freed yet and not in use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_verifier_free(verifier: *mut kb_verifier) {
-    guarded((), || {
-        if !verifier.is_null() {
-            // SAFETY: the caller's.
-            drop(unsafe { Box::from_raw(verifier) });
-        }
-    });
+    // SAFETY: the caller's.
+    unsafe { free_handle(verifier) };
 }
 
 /// Verifies a token against a certificate: signature, claims, binding (RFC 9068 §4, RFC 8705 §3). How the token was sent is not looked at.
@@ -155,10 +138,6 @@ pub unsafe extern "C" fn kb_claims_json(claims: *const kb_claims, json: *mut kb_
 /// `claims` is NULL, or came from `kb_verifier_verify()` and is not freed yet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_claims_free(claims: *mut kb_claims) {
-    guarded((), || {
-        if !claims.is_null() {
-            // SAFETY: the caller's.
-            drop(unsafe { Box::from_raw(claims) });
-        }
-    });
+    // SAFETY: the caller's.
+    unsafe { free_handle(claims) };
 }
