@@ -57,6 +57,12 @@
 // The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
 #define KB_E_NO_OPENSSL -8
 
+// What came from the server is not HTTP, or ended early.
+#define KB_E_HTTP -10
+
+// The server's answer is larger than asked for.
+#define KB_E_TOO_LARGE -11
+
 // Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
 // `kb_check_stored()` answers RESPOND from then on.
 #define KB_E_PANIC -99
@@ -100,6 +106,30 @@
 // Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims.
 #define KB_WANT_CLAIMS 2
 
+// `kb_answer.outcome`: a complete answer, whatever its status.
+#define KB_FETCH_ANSWERED 1
+
+// `kb_answer.outcome`: the name could not be resolved.
+#define KB_FETCH_RESOLVE 2
+
+// `kb_answer.outcome`: no connection.
+#define KB_FETCH_CONNECT 3
+
+// `kb_answer.outcome`: no TLS, or a server that is not to be trusted.
+#define KB_FETCH_TLS 4
+
+// `kb_answer.outcome`: a deadline passed.
+#define KB_FETCH_TIMEOUT 5
+
+// `kb_answer.outcome`: what came is not HTTP, or ended early.
+#define KB_FETCH_MALFORMED 6
+
+// `kb_answer.outcome`: the body is larger than `kb_fetch.max_body`.
+#define KB_FETCH_TOO_LARGE 7
+
+// `kb_answer.outcome`: the host has too many requests under way.
+#define KB_FETCH_BUSY 8
+
 // `kb_store.operation`: atomically insert if absent.
 #define KB_STORE_ADD 1
 
@@ -127,6 +157,12 @@
 // Answer to all: the store did not answer, is full, or refused. Never give another answer instead.
 #define KB_STORE_FAILED 5
 
+// `kb_exchange_received()`: more is to come.
+#define KB_EXCHANGE_MORE 1
+
+// `kb_exchange_received()`: the answer is complete.
+#define KB_EXCHANGE_DONE 2
+
 // One request. One owner; used by one thread at a time. Holds what it needs of its engine.
 typedef struct kb_check kb_check;
 
@@ -135,6 +171,9 @@ typedef struct kb_claims kb_claims;
 
 // Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
 typedef struct kb_engine kb_engine;
+
+// One request and its answer on a connection that the host owns. One owner; used by one thread at a time.
+typedef struct kb_exchange kb_exchange;
 
 // Decides about a token and a certificate. Immutable; may be used by several threads at once.
 typedef struct kb_verifier kb_verifier;
@@ -148,10 +187,28 @@ typedef struct kb_str {
   size_t len;
 } kb_str;
 
+// How to connect to an authorization server. Set `struct_size` first; the rest is filled.
+typedef struct kb_tls {
+  // `sizeof(kb_tls)` as the caller compiled it
+  size_t struct_size;
+  // Name of the client certificate in the configuration, or absent: offer none
+  struct kb_str name;
+  // Its chain, or absent: the path of a PEM file, or PEM (it begins with `-----BEGIN`)
+  struct kb_str certificate;
+  // Its private key, likewise
+  struct kb_str private_key;
+  // The CA certificates that vouch for the server, likewise; absent: those that the host trusts anyway
+  struct kb_str trusted;
+  // 1: verify the server's certificate and name; 0: the operator has turned that off
+  uint32_t verify;
+} kb_tls;
+
 // An answer for the client.
 typedef struct kb_response {
   // HTTP status; 0 where there is no response
   uint32_t status;
+  // `Retry-After`, in seconds; 0: none
+  uint32_t retry_after_s;
   // The one `WWW-Authenticate` value, or absent
   struct kb_str www_authenticate;
   // `Content-Type` of the body
@@ -198,35 +255,94 @@ typedef struct kb_decision {
   // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
   // next step. Free it with `kb_check_free()`
   struct kb_check *check;
+  // The first four octets of the token's SHA-256, for the log: 0 where the request is allowed, or has no token
+  uint32_t token_id;
 } kb_decision;
 
-// One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server.
+// One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server as `tls` says. Set
+// `struct_size` first; the rest is filled.
 typedef struct kb_fetch {
+  // `sizeof(kb_fetch)` as the caller compiled it
+  size_t struct_size;
   // HTTP method
   struct kb_str method;
   // Absolute https URL
   struct kb_str url;
   // The body, or absent
   struct kb_str body;
-  // Name of the client certificate to offer, or absent. Reuse a connection for the same one only.
-  struct kb_str client_certificate;
-  // Largest body to read, in bytes; a larger one is a failure
+  // The issuer, for logs
+  struct kb_str issuer;
+  // "metadata", "jwks", "introspection", "token" or "revocation", for logs
+  struct kb_str endpoint;
+  // 32 octets. Two fetches of one engine with the same are the same request: while one is under way, let its answer serve both
+  struct kb_str flight;
+  // Largest body to read, in bytes; a larger one is `KB_FETCH_TOO_LARGE`
   size_t max_body;
-  // Time for the whole exchange, in milliseconds
+  // How to connect: the index for `kb_engine_tls()`. Reuse a connection for the same one only
+  uint32_t tls;
+  // For the TCP connection, and again for the TLS handshake, in milliseconds
+  uint32_t connect_timeout_ms;
+  // Between two writes, in milliseconds
+  uint32_t send_timeout_ms;
+  // Between two reads, in milliseconds
+  uint32_t read_timeout_ms;
+  // For the whole exchange, in milliseconds
   uint32_t timeout_ms;
 } kb_fetch;
 
-// One operation on the store that all workers, and perhaps all nodes, share.
+// What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
+typedef struct kb_answer {
+  // `sizeof(kb_answer)` as the caller compiled it
+  size_t struct_size;
+  // `KB_FETCH_ANSWERED`, or how it failed
+  uint32_t outcome;
+  // HTTP status; 0 unless answered
+  uint32_t status;
+  // `Content-Type`, or absent
+  struct kb_str content_type;
+  // `Retry-After`, or absent
+  struct kb_str retry_after;
+  // The whole body, or absent
+  struct kb_str body;
+  // How long it took, in microseconds
+  uint32_t elapsed_us;
+  // 1: the answer of another check's fetch with the same `flight`
+  uint32_t joined;
+} kb_answer;
+
+// One operation on the store that all workers, and perhaps all nodes, share. Set `struct_size` first; the rest is filled.
 typedef struct kb_store {
+  // `sizeof(kb_store)` as the caller compiled it
+  size_t struct_size;
   // `KB_STORE_ADD`, `KB_STORE_GET`, `KB_STORE_PUT` or `KB_STORE_DELETE`
   uint32_t operation;
-  // How long the entry lives, in seconds
+  // How long the entry lives, in seconds; at least 1
   uint32_t ttl_s;
-  // The key: a hash, never a token
+  // Wait so long before, in milliseconds: another worker is about to write it
+  uint32_t delay_ms;
+  // 0
+  uint32_t reserved;
+  // The key, 32 octets: a hash, never a token
   struct kb_str key;
-  // The value of `KB_STORE_ADD` and `KB_STORE_PUT`
+  // The value of `KB_STORE_ADD` and `KB_STORE_PUT`; sealed: who reads the store learns nothing from it
   struct kb_str value;
 } kb_store;
+
+// What a counter counts, in the terms of OpenMetrics. Set `struct_size` first; the rest is filled.
+typedef struct kb_counter {
+  // `sizeof(kb_counter)` as the caller compiled it
+  size_t struct_size;
+  // The metric family
+  struct kb_str family;
+  // Its type: "counter" or "histogram"
+  struct kb_str kind;
+  // What it is, in a sentence
+  struct kb_str help;
+  // The sample: name and labels, as they are written on the page
+  struct kb_str sample;
+  // What the value is to be divided by on the page
+  uint32_t divisor;
+} kb_counter;
 
 #ifdef __cplusplus
 extern "C" {
@@ -467,7 +583,35 @@ int32_t kb_engine_upstream_header(const struct kb_engine *engine,
                                   size_t index,
                                   struct kb_str *name);
 
-// The answer for a client that the host itself refuses: one look and one set of messages for all refusals.
+// How to connect to authorization servers: `kb_fetch.tls` is one of these. Load what they name when the engine is made, and refuse to
+// start if that fails.
+//
+// # Arguments
+// - `index`: from 0, until `KB_E_RANGE`
+// - `tls`: set `struct_size`; the rest is filled
+//
+// # Lifetimes
+// Valid until the engine is freed.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_RANGE`.
+//
+// # Safety
+// `engine` came from `kb_engine_new()` and is not freed; `tls` is writable.
+int32_t kb_engine_tls(const struct kb_engine *engine,
+                      size_t index,
+                      struct kb_tls *tls);
+
+// Whether steps can be `KB_STEP_STORE`: the configuration has a `store_secret`. A host without a store answers `KB_STORE_FAILED`.
+//
+// # Returns
+// 1 or 0; 0 for NULL and after an internal error.
+//
+// # Safety
+// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
+uint32_t kb_engine_shares(const struct kb_engine *engine);
+
+// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals.
 //
 // # Arguments
 // - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`
@@ -481,7 +625,9 @@ int32_t kb_engine_upstream_header(const struct kb_engine *engine,
 //
 // # Safety
 // `engine` came from `kb_engine_new()` and is not freed; `response` is writable.
-int32_t kb_engine_response(const struct kb_engine *engine, uint32_t reason, struct kb_response *response);
+int32_t kb_engine_response(const struct kb_engine *engine,
+                           uint32_t reason,
+                           struct kb_response *response);
 
 // Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
 // and no upstream headers are configured.
@@ -538,7 +684,23 @@ uint32_t kb_check_reason(const struct kb_check *check);
 // `check` is NULL or live; `response` is writable.
 int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
 
-// The claims of an allowed token as JSON, exactly as the issuer signed them.
+// What the log should say of a refusal, besides the reason: what the authorization server did wrong. Holds no token, secret or claim.
+//
+// # Arguments
+// - `detail`: receives a sentence, or absent
+//
+// # Lifetimes
+// Valid until the check is freed.
+//
+// # Errors
+// `KB_E_NULL`.
+//
+// # Safety
+// `check` is NULL or live; `detail` is writable.
+int32_t kb_check_detail(const struct kb_check *check,
+                        struct kb_str *detail);
+
+// The claims of an allowed token as JSON, exactly as its issuer gave them.
 //
 // # Arguments
 // - `json`: receives the claims
@@ -575,13 +737,13 @@ int32_t kb_check_header(const struct kb_check *check,
 // The request to perform.
 //
 // # Arguments
-// - `fetch`: receives the request; its headers are read with `kb_check_fetch_header()`
+// - `fetch`: set `struct_size`; the rest is filled. Headers are read with `kb_check_fetch_header()`
 //
 // # Lifetimes
 // Valid until the next call with this check that is not const.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
+// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
 //
 // # Safety
 // `check` is NULL or live; `fetch` is writable.
@@ -609,32 +771,29 @@ int32_t kb_check_fetch_header(const struct kb_check *check,
 // Takes the answer to `KB_STEP_FETCH`; then read the next step.
 //
 // # Arguments
-// - `now_s`: Unix time, seconds
-// - `status`: HTTP status, or 0 where there was no complete answer
-// - `content_type`: its `Content-Type`, or absent
-// - `body`: its whole body, or absent; nothing of it is kept
+// - `now_s`: Unix time, seconds; greater than 0
+// - `answer`: what came; nothing of it is kept
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: no HTTP status; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
+// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small, `now_s` is not set, no such outcome, or an answer without an HTTP status;
+// `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
 //
 // # Safety
-// `check` is NULL or live; the pointers have the given lengths.
+// `check` is NULL or live; `answer` is NULL or has the `struct_size` that it says, and its pointers the given lengths.
 int32_t kb_check_fetched(struct kb_check *check,
                          int64_t now_s,
-                         uint32_t status,
-                         struct kb_str content_type,
-                         struct kb_str body);
+                         const struct kb_answer *answer);
 
 // The store operation to perform.
 //
 // # Arguments
-// - `store`: receives the operation
+// - `store`: set `struct_size`; the rest is filled
 //
 // # Lifetimes
 // Valid until the next call with this check that is not const.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
+// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
 //
 // # Safety
 // `check` is NULL or live; `store` is writable.
@@ -643,22 +802,163 @@ int32_t kb_check_store(const struct kb_check *check, struct kb_store *store);
 // Takes the answer to `KB_STEP_STORE`; then read the next step.
 //
 // # Arguments
-// - `now_s`: Unix time, seconds
+// - `now_s`: Unix time, seconds; greater than 0
 // - `answer`: `KB_STORED`, `KB_STORE_EXISTS`, `KB_STORE_FOUND`, `KB_STORE_ABSENT` or `KB_STORE_FAILED`
 // - `value`: the value with `KB_STORE_FOUND`, else absent; nothing of it is kept
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_ARGUMENT`: no such answer; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
+// `KB_E_NULL`; `KB_E_ARGUMENT`: no such answer, or `now_s` is not set; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
 //
 // # Safety
 // `check` is NULL or live; the pointer has the given length.
-int32_t kb_check_stored(struct kb_check *check, int64_t now_s, uint32_t answer, struct kb_str value);
+int32_t kb_check_stored(struct kb_check *check,
+                        int64_t now_s,
+                        uint32_t answer,
+                        struct kb_str value);
 
 // Frees a check. NULL does nothing.
 //
 // # Safety
 // `check` is NULL, or came from this library and is not freed yet.
 void kb_check_free(struct kb_check *check);
+
+// Frames the request of a check whose step is `KB_STEP_FETCH`. The check is not needed afterwards.
+//
+// # Arguments
+// - `exchange`: receives the handle
+//
+// # Returns
+// `KB_OK`; free the handle with `kb_exchange_free()`.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_STATE`: the step is another one; `KB_E_HTTP`: the URL or a header cannot be sent.
+//
+// # Safety
+// `check` is NULL or live; `exchange` is writable.
+int32_t kb_exchange_new(const struct kb_check *check, struct kb_exchange **exchange);
+
+// Where to connect to.
+//
+// # Arguments
+// - `host`: receives the host: a name, or an IP address without brackets
+// - `port`: receives the port
+//
+// # Lifetimes
+// Valid until the exchange is freed.
+//
+// # Errors
+// `KB_E_NULL`.
+//
+// # Safety
+// `exchange` is NULL or live; `host` and `port` are writable.
+int32_t kb_exchange_target(const struct kb_exchange *exchange, struct kb_str *host, uint32_t *port);
+
+// The bytes to send, all of them.
+//
+// # Arguments
+// - `request`: receives the bytes
+//
+// # Lifetimes
+// Valid until the exchange is freed.
+//
+// # Errors
+// `KB_E_NULL`.
+//
+// # Safety
+// `exchange` is NULL or live; `request` is writable.
+int32_t kb_exchange_request(const struct kb_exchange *exchange, struct kb_str *request);
+
+// Takes bytes as they came.
+//
+// # Arguments
+// - `data`, `data_len`: what came
+// - `state`: receives `KB_EXCHANGE_MORE` or `KB_EXCHANGE_DONE`
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_HTTP`, `KB_E_TOO_LARGE`: close the connection, there will be no answer.
+//
+// # Safety
+// `exchange` is NULL or live; `data` has `data_len` readable bytes; `state` is writable.
+int32_t kb_exchange_received(struct kb_exchange *exchange,
+                             const uint8_t *data,
+                             size_t data_len,
+                             uint32_t *state);
+
+// The server closed the connection, cleanly: after TLS `close_notify`. If it merely ended, the exchange has failed.
+//
+// # Arguments
+// - `state`: receives `KB_EXCHANGE_DONE`
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_HTTP`: the answer is not complete.
+//
+// # Safety
+// `exchange` is NULL or live; `state` is writable.
+int32_t kb_exchange_closed(struct kb_exchange *exchange,
+                           uint32_t *state);
+
+// The complete answer, ready for `kb_check_fetched()` but for `elapsed_us` and `joined`.
+//
+// # Arguments
+// - `answer`: set `struct_size`; the rest is filled
+//
+// # Lifetimes
+// Valid until the exchange is freed.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_STATE`: it is not complete.
+//
+// # Safety
+// `exchange` is NULL or live; `answer` is writable.
+int32_t kb_exchange_answer(const struct kb_exchange *exchange, struct kb_answer *answer);
+
+// Whether the connection may carry another request.
+//
+// # Returns
+// 1 or 0; 0 for NULL and after an internal error.
+//
+// # Safety
+// `exchange` is NULL or live.
+uint32_t kb_exchange_reusable(const struct kb_exchange *exchange);
+
+// Frees an exchange. NULL does nothing.
+//
+// # Safety
+// `exchange` is NULL, or came from this library and is not freed yet.
+void kb_exchange_free(struct kb_exchange *exchange);
+
+// What the counter at `index` counts. Counters of one family lie next to each other.
+//
+// # Arguments
+// - `index`: from 0, until `KB_E_RANGE`
+// - `counter`: set `struct_size`; the rest is filled
+//
+// # Lifetimes
+// Valid until the engine is freed.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_RANGE`.
+//
+// # Safety
+// `engine` came from `kb_engine_new()` and is not freed; `counter` is writable.
+int32_t kb_engine_counter(const struct kb_engine *engine, size_t index, struct kb_counter *counter);
+
+// The values of all counters. They only ever grow, in this process: to sum up processes, add what they grew by.
+//
+// # Arguments
+// - `values`: receives them, in the order of `kb_engine_counter()`
+// - `count`: room in `values`; if it is not enough, nothing is written
+// - `needed`: receives how many there are
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_RANGE`: there are more than `count`.
+//
+// # Safety
+// `engine` came from `kb_engine_new()` and is not freed; `values` has room for `count`; `needed` is writable.
+int32_t kb_engine_counters(const struct kb_engine *engine,
+                           uint64_t *values,
+                           size_t count,
+                           size_t *needed);
 
 #ifdef __cplusplus
 }  // extern "C"

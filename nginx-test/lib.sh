@@ -38,28 +38,89 @@ stop() {
 ours() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$RUN"; }
 gone() { ! ours "$1"; }
 
-# as_start: the authorization server; then $issuer is set and $RUN/jwks.json is its JWK set
-as_start() {
-  local node
-  node=$("$repo/tools/node.sh")
+# server_start NAME COMMAND...: a server that prints one line of JSON when it is ready: to $RUN/NAME.json
+server_start() {
+  local name=$1
+  shift
   # Seen once: a Node that neither started nor ended within the time. It is said, and tried once more.
   for _ in 1 2; do
-    rm -f "$RUN/as.json"
+    rm -f "$RUN/$name.json"
     # In a session of its own it outlives the terminal, and Ctrl-C goes to the script, which then stops it.
-    setsid "$node" "$here/as/server.mjs" --pki "$pki" >"$RUN/as.json" 2>"$RUN/as.log" </dev/null &
-    echo $! >"$RUN/as.pid"
-    if wait_until 30 "start of the authorization server" as_ready_or_dead && as_ready; then
-      break
+    setsid "$@" >"$RUN/$name.json" 2>"$RUN/$name.log" </dev/null &
+    echo $! >"$RUN/$name.pid"
+    if wait_until 30 "start of $name" ready_or_dead "$name" && ready "$name"; then
+      return 0
     fi
-    cat "$RUN/as.log" >&2
-    stop "$RUN/as.pid"
+    cat "$RUN/$name.log" >&2
+    stop "$RUN/$name.pid"
   done
-  as_ready || return 1
-  issuer=$(sed 's/.*"issuer":"\([^"]*\)".*/\1/' "$RUN/as.json")
-  fetch "$issuer/jwks" >"$RUN/jwks.json"
+  return 1
 }
-as_ready() { grep -qs issuer "$RUN/as.json"; }
-as_ready_or_dead() { as_ready || ! kill -0 "$(<"$RUN/as.pid")" 2>/dev/null; }
+ready() { grep -qs '}$' "$RUN/$1.json"; }
+ready_or_dead() { ready "$1" || ! kill -0 "$(<"$RUN/$1.pid")" 2>/dev/null; }
+# member NAME SERVER: of the line that it printed
+member() { sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$RUN/$2.json"; }
+# control URL PATH [JSON]: asks a control port, or tells it
+control() { curl -q -sS --noproxy '*' --max-time 20 "$1$2" ${3+--data-binary "$3"}; }
+
+# as_start [NAME [OPTION...]]: an authorization server, by default `as`; NAME is also that of its certificate. OPTION: of
+# as/server.mjs. Then it is the one that the functions below ask, and for `as` $RUN/jwks.json is its JWK set.
+as_start() {
+  local name=${1-as} node
+  node=$("$repo/tools/node.sh")
+  server_start "$name" "$node" "$here/as/server.mjs" --pki "$pki" --cert "$name" "${@:2}" || return 1
+  as_use "$name"
+  [ "$name" != as ] || fetch "$issuer/jwks" >"$RUN/jwks.json"
+}
+# as_use NAME: one of those that were started; sets $issuer, $mtls_port (its port for mutual TLS), $as_control
+as_use() {
+  issuer=$(member issuer "$1")
+  # shellcheck disable=SC2034 # for the caller
+  mtls_port=$(member mtls_port "$1")
+  as_control=http://127.0.0.1:$(member control_port "$1")
+}
+# as_control PATH JSON: see as/server.mjs; as_log: the requests so far, as JSON
+as_control() { control "$as_control" "$1" "$2"; }
+as_log() { control "$as_control" /log; }
+
+# peer_start [NAME [OPTION...]]: the scripted peer; OPTION: of peer.mjs. Then $peer is host:port, and the functions below ask it.
+peer_start() {
+  local name=${1-peer} node
+  node=$("$repo/tools/node.sh")
+  server_start "$name" "$node" "$here/peer.mjs" --pki "$pki" "${@:2}" || return 1
+  peer_use "$name"
+}
+peer_use() {
+  # shellcheck disable=SC2034 # for the caller
+  peer=localhost:$(member port "$1")
+  peer_control=http://127.0.0.1:$(member control_port "$1")
+}
+# peer_script JSON: see peer.mjs; peer_log: what came, as JSON
+peer_script() { control "$peer_control" /script "$1"; }
+peer_log() { control "$peer_control" '/log?bodies'; }
+
+# redis_start [PASSWORD]: a Redis that keeps nothing, on $redis_port, the same one when started again; and on $RUN/redis/socket
+redis_start() {
+  mkdir -p "$RUN/redis"
+  for _ in 1 2 3; do
+    : "${redis_port:=$(free_ports 1)}"
+    printf '%s\n' 'bind 127.0.0.1' "port $redis_port" "dir $RUN/redis" "unixsocket $RUN/redis/socket" 'save ""' 'appendonly no' \
+      'set-proc-title no' ${1:+"requirepass $1"} >"$RUN/redis.conf"
+    setsid redis-server "$RUN/redis.conf" >"$RUN/redis.log" 2>&1 </dev/null &
+    echo $! >"$RUN/redis.pid"
+    if wait_until 10 'start of redis-server' redis_ready_or_dead && redis_ready; then
+      return 0
+    fi
+    stop "$RUN/redis.pid"
+    grep -q 'Address already in use' "$RUN/redis.log" || break
+    redis_port=
+  done
+  cat "$RUN/redis.log" >&2
+  return 1
+}
+redis_ready() { grep -qs 'Ready to accept connections' "$RUN/redis.log"; }
+redis_ready_or_dead() { redis_ready || ! kill -0 "$(<"$RUN/redis.pid")" 2>/dev/null; }
+redis_stop() { stop "$RUN/redis.pid"; }
 
 # free_ports N: N free ports of 127.0.0.1, all different
 free_ports() {
@@ -102,19 +163,20 @@ nginx_run() {
   /usr/sbin/nginx -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf" "${user[@]}"
 }
 
-# start: the certificates and both servers; stop_all: the end of both
+# start: the certificates, the authorization server and the gateway; stop_all: the end of all that runs
 start() {
   "$here/pki.sh" "$pki"
-  as_start
+  as_start as
   gateway_start "$@"
 }
 stop_all() {
+  local file
   stop "$RUN/nginx.pid"
-  stop "$RUN/as.pid"
+  for file in "$RUN"/*.pid; do stop "$file"; done
 }
 
-# fetch ARGUMENTS...: curl that knows our CA and that api.test is here
-fetch() { curl -sS --noproxy '*' --max-time 20 --cacert "$pki/ca.crt" --connect-to api.test::127.0.0.1: "$@"; }
+# fetch ARGUMENTS...: curl that knows our CAs and that api.test is here
+fetch() { curl -sS --noproxy '*' --max-time 20 --cacert "$pki/roots.crt" --connect-to api.test::127.0.0.1: "$@"; }
 
 # with NAME: the words of curl for the client certificate NAME; none for -
 with() { [ "$1" = - ] || printf '%s\n' --cert "$pki/$1.crt" --key "$pki/$1.key"; }
@@ -124,7 +186,7 @@ token() {
   local arguments
   mapfile -t arguments < <(with "$2")
   case $1 in
-    any | unbound) arguments+=(-u "$1:$1-secret") ;;
+    any | unbound | gateway-basic) arguments+=(-u "$1:$1-secret") ;;
     *) arguments+=(-d "client_id=$1") ;;
   esac
   fetch "${arguments[@]}" "$issuer/token" -d grant_type=client_credentials -d "resource=${3-https://api.test}" \

@@ -40,7 +40,7 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = \${ENV::SAN}
 CNF
-export SAN=DNS:localhost
+export SAN=DNS:localhost,IP:127.0.0.1
 
 utc() { date -u -d "@$1" +%Y%m%d%H%M%SZ; }
 now=$(date +%s)
@@ -89,7 +89,10 @@ self ca "keybound test CA" v3_ca
 self other-ca "another CA" v3_ca
 
 SAN=DNS:localhost,IP:127.0.0.1,DNS:api.test,DNS:a.test,DNS:b.test leaf server ca v3_server
-SAN=DNS:localhost,IP:127.0.0.1 leaf as ca v3_server
+leaf as ca v3_server
+leaf as2 other-ca v3_server
+leaf as-expired ca v3_server p256 "$(utc $((now - 30 * 86400)))" "$(utc $((now - 86400)))"
+SAN=DNS:elsewhere.test leaf as-wrong-name ca v3_server
 
 leaf client ca v3_client
 leaf rsa ca v3_client rsa
@@ -98,5 +101,16 @@ leaf expired ca v3_client p256 "$(utc $((now - 30 * 86400)))" "$(utc $((now - 86
 leaf thief other-ca v3_client
 self self-signed self-signed v3_client
 self same-name client v3_client
+
+# Of those who ask the authorization server about tokens
+leaf gateway ca v3_client
+leaf gateway-b ca v3_client
+self gateway-self-signed gateway-self-signed v3_client
+key "$dir/gateway-key-rsa.key" rsa
+key "$dir/gateway-key-ec.key"
+key "$dir/gateway-key-ed25519.key" ed25519
+
+# For who must get an answer of any of the servers
+cat "$dir/ca.crt" "$dir/other-ca.crt" >"$dir/roots.crt"
 
 printf '%s\n' "$version" >"$dir/.complete"

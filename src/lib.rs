@@ -29,6 +29,7 @@ compile_error!("keybound needs a crypto backend: enable the feature `ring` or `a
 
 pub mod binding;
 pub mod cert;
+pub mod client;
 pub mod crypto;
 pub mod engine;
 #[cfg(feature = "capi")]
@@ -36,6 +37,7 @@ pub mod engine;
 pub mod ffi;
 pub mod jose;
 pub mod reason;
+pub mod steps;
 pub mod token;
 
 pub use engine::{Check, Config, ConfigError, Engine, Request, Step, Verifier};

@@ -17,6 +17,8 @@ pub enum Answer {
     TooEarly,
     /// 500: keybound itself failed
     Internal,
+    /// 503 with `Retry-After`: the token may be good, and that cannot be told now
+    Unavailable,
 }
 
 impl Answer {
@@ -29,6 +31,7 @@ impl Answer {
             Answer::InsufficientScope => 403,
             Answer::TooEarly => 425,
             Answer::Internal => 500,
+            Answer::Unavailable => 503,
         }
     }
 
@@ -38,7 +41,7 @@ impl Answer {
             Answer::InvalidRequest => Some("invalid_request"),
             Answer::InvalidToken => Some("invalid_token"),
             Answer::InsufficientScope => Some("insufficient_scope"),
-            Answer::Allow | Answer::Challenge | Answer::TooEarly | Answer::Internal => None,
+            Answer::Allow | Answer::Challenge | Answer::TooEarly | Answer::Internal | Answer::Unavailable => None,
         }
     }
 }
@@ -55,6 +58,14 @@ macro_rules! reasons {
         impl Reason {
             /// Every reason, in the order of the numbers.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// Its place in [`Reason::ALL`].
+            pub(crate) fn place(self) -> usize {
+                // In the order of the declaration, whatever the numbers are.
+                #[repr(usize)]
+                enum Place { $($variant,)* }
+                match self { $(Reason::$variant => Place::$variant as usize,)* }
+            }
 
             /// The stable code that is logged.
             pub fn code(self) -> &'static str {
@@ -114,6 +125,8 @@ reasons! {
     TokenIssuedInFuture = 46 "token_issued_in_future" InvalidToken "`iat` is more than 60 seconds in the future; compare the clocks."
     NotAnAccessToken = 47 "not_an_access_token" InvalidToken "A claim of `claims_forbidden` is there, or a token without the type `at+jwt` does not look like an access token (`token_types`)."
 
+    TokenInactive = 48 "token_inactive" InvalidToken "The authorization server says that the token is not active: it is expired, revoked or unknown there (RFC 7662 §2.2)."
+
     TokenUnbound = 60 "token_unbound" InvalidToken "The token has no `cnf`: the authorization server did not bind it to a certificate."
     ConfirmationMalformed = 61 "confirmation_malformed" InvalidToken "`cnf` is not an object, is empty, or `x5t#S256` is not 43 characters of canonical base64url."
     ConfirmationUnsupported = 62 "confirmation_unsupported" InvalidToken "`cnf` has a member that is not checked here, such as `jkt`."
@@ -128,6 +141,12 @@ reasons! {
     InsufficientScope = 80 "insufficient_scope" InsufficientScope "The token lacks what `scopes_required` asks for."
     InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."
     InsufficientRoles = 82 "insufficient_roles" InsufficientScope "The token lacks what `roles_required` asks for."
+
+    KeysUnavailable = 90 "keys_unavailable" Unavailable "The issuer's keys could not be fetched, and there are none that may still be used (`keys_max_stale`)."
+    MetadataUnavailable = 91 "metadata_unavailable" Unavailable "The authorization server's metadata could not be fetched, is not that of the issuer, or lacks an endpoint that is needed."
+    IntrospectionUnavailable = 92 "introspection_unavailable" Unavailable "The authorization server did not answer the introspection, or not as RFC 7662 and RFC 9701 say. Whether the token is good is unknown."
+    ClientRefused = 93 "client_refused" Unavailable "The authorization server refused the gateway itself (`invalid_client`): look at `client_id`, its authentication method and its certificate."
+    ServerUnavailable = 94 "server_unavailable" Unavailable "The token or revocation endpoint did not answer, or not with success."
 
     InternalError = 99 "internal_error" Internal "keybound failed; please report it with the log of that moment."
 }
@@ -166,6 +185,7 @@ mod tests {
     #[test]
     fn codes_and_numbers_are_unique_and_fit_a_log_field() {
         for (i, a) in Reason::ALL.iter().enumerate() {
+            assert_eq!(a.place(), i);
             assert!(a.code().bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
             #[cfg(feature = "capi")]
             assert_eq!(a.code_c().to_str(), Ok(a.code()));

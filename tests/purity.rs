@@ -65,8 +65,11 @@ fn unsafe_is_in_the_c_abi_alone_and_each_has_its_reason() {
 
 #[test]
 fn only_the_crypto_module_names_a_crypto_crate() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/crypto/");
     for (path, text) in core() {
         let named = [" ring::", "(ring::", "aws_lc_rs", "use ring"].iter().any(|w| text.contains(w));
-        assert_eq!(named, path.ends_with("src/crypto.rs"), "{}", path.display());
+        // Its submodules take the backend from it.
+        assert!(!named || path.starts_with(&folder), "{}", path.display());
+        assert!(named || path != folder.join("mod.rs"), "the words of this test find nothing");
     }
 }

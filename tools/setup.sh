@@ -7,7 +7,8 @@
 #     as        the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
 #     bench     the tools that count instructions
 #     coverage  cargo llvm-cov, and the LLVM that reads this Rust's profiles
-#     test      build, nginx, as, bench and the test tools
+#     redis     a Redis for the tests, and nginx's client for it
+#     test      build, nginx, as, bench, redis and the test tools
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -49,20 +50,22 @@ install() {
   command -v apt-get >/dev/null || die "these are missing, and there is no apt-get to get them: ${missing[*]}"
   [ -n "$updated" ] || apt update
   updated=1
-  case " ${missing[*]} " in *' nginx '*) keep_nginx_stopped ;; esac
+  case " ${missing[*]} " in *' nginx '* | *' redis-server '*) keep_services_stopped ;; esac
   apt install -y --no-install-recommends "${missing[@]}"
   for package in "${missing[@]}"; do
     echo "setup: installed $package $(version "$package")"
-    [ "$package" != nginx ] || [ ! -d /run/systemd/system ] || quietly "${sudo[@]}" systemctl disable nginx
+    case $package in
+      nginx | redis-server) [ ! -d /run/systemd/system ] || quietly "${sudo[@]}" systemctl disable "$package" ;;
+    esac
   done
 }
 
-# Debian starts the service of a new package, here a web server on port 80 that nobody asked for.
-keep_nginx_stopped() {
+# Debian starts the service of a new package, here a web server on port 80 or a Redis that nobody asked for.
+keep_services_stopped() {
   [ ! -e /usr/sbin/policy-rc.d ] || return 0
   put /usr/sbin/policy-rc.d <<'POLICY'
 #!/bin/sh
-case $1 in nginx*) exit 101 ;; esac
+case $1 in nginx* | redis*) exit 101 ;; esac
 POLICY
   "${sudo[@]}" chmod 755 /usr/sbin/policy-rc.d
 }
@@ -121,6 +124,8 @@ part_as() {
 
 part_bench() { install valgrind; }
 
+part_redis() { install redis-server redis-tools lua-nginx-redis; }
+
 part_coverage() {
   local llvm
   llvm=llvm-$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -133,15 +138,16 @@ part_test() {
   part_nginx
   part_as
   part_bench
-  install lua5.4 lua-check g++ libssl-dev
+  part_redis
+  install lua5.4 lua-check g++ libssl-dev libcurl4-openssl-dev
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|coverage|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|coverage|redis|test ...'
 for part; do
   case $part in
-    build | nginx | as | bench | coverage | test) ;;
-    *) die "no part named $part: build, nginx, as, bench, coverage, test" ;;
+    build | nginx | as | bench | coverage | redis | test) ;;
+    *) die "no part named $part: build, nginx, as, bench, coverage, redis, test" ;;
   esac
 done
 for part; do "part_$part"; done

@@ -24,6 +24,11 @@ impl UserData for Engine {
 pub(crate) fn new(lua: &Lua, config: &Value) -> Result<Value, Failure> {
     let config = arguments::config("engine", config)?;
     let engine = keybound::Engine::new(&config).map_err(Failure::new)?;
+    if engine.takes_steps() {
+        return Err(Failure::new(
+            "this binding makes no requests: jwks is required for each issuer, and introspection is not supported",
+        ));
+    }
     Ok(Value::UserData(lua.create_userdata(Engine(Arc::new(engine)))?))
 }
 
@@ -66,7 +71,7 @@ fn decide(lua: &Lua, this: &Value, request: &Value) -> Result<Value, Failure> {
             decision.raw_set("content_type", CONTENT_TYPE)?;
         }
         Step::Fetch(_) | Step::Store(_) => {
-            return Err(Failure::new("this configuration needs a fetch or a store, which are not supported here"));
+            return Err(Failure::new("a step that this binding does not take"));
         }
     }
     Ok(Value::Table(decision))
@@ -79,6 +84,5 @@ fn upstream_headers(lua: &Lua, this: &Value) -> Result<Value, Failure> {
 
 fn warnings(lua: &Lua, this: &Value) -> Result<Value, Failure> {
     let this = arguments::object::<Engine>("warnings", "engine", this)?;
-    let warnings = this.0.verifier().skipped_keys().iter().map(ToString::to_string);
-    Ok(Value::Table(lua.create_sequence_from(warnings)?))
+    Ok(Value::Table(lua.create_sequence_from(this.0.warnings())?))
 }

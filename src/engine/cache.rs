@@ -1,6 +1,7 @@
 //! What an engine remembers: verified tokens and thumbprints. Facts only, compared in full, bounded in entries and in bytes.
 
 use crate::cert::Identity;
+use crate::reason::Reason;
 use crate::token::Facts;
 
 /// Entries of one set: a token can be in any of its set's places.
@@ -9,19 +10,77 @@ const WAYS: usize = 8;
 const IDENTITIES: usize = 128;
 
 pub(crate) struct Memory {
-    pub(crate) tokens: TokenCache,
+    pub(crate) tokens: TokenCache<Known>,
+    /// Tokens that an authorization server or the rules refused a moment ago: apart, so that a flood of them displaces no good one.
+    pub(crate) refused: TokenCache<Refused>,
     pub(crate) identities: IdentityMemo,
 }
 
+/// Tokens that are remembered as refused, and the memory for them.
+const REFUSED_ENTRIES: usize = 1024;
+const REFUSED_BYTES: usize = 512 * 1024;
+
 impl Memory {
     pub(crate) fn new(entries: usize, bytes: usize) -> Memory {
-        Memory { tokens: TokenCache::new(entries, bytes), identities: IdentityMemo::default() }
+        Memory {
+            tokens: TokenCache::new(entries, bytes),
+            refused: TokenCache::new(REFUSED_ENTRIES, REFUSED_BYTES),
+            identities: IdentityMemo::default(),
+        }
     }
 }
 
-/// A set-associative table of whole tokens. The place comes from the signature's last characters, which only the issuer chooses.
-pub(crate) struct TokenCache {
-    sets: Box<[Set]>,
+/// What is known of a good token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) facts: Facts,
+    /// From this time on it is looked at anew, Unix seconds.
+    pub(crate) fresh_until: i64,
+    /// The issuer's place, and the epoch of its keys.
+    pub(crate) issuer: u32,
+    pub(crate) epoch: u32,
+    /// The claims of a token that does not hold them itself.
+    pub(crate) claims: Option<Box<[u8]>>,
+}
+
+/// Why a token is no good, and until when that is not asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) until: i64,
+}
+
+/// What can be remembered of a token.
+pub(crate) trait Value {
+    /// When it is of no more use, Unix seconds.
+    fn ends(&self) -> i64;
+    /// What it takes on the heap.
+    fn heap(&self) -> usize;
+}
+
+impl Value for Known {
+    fn ends(&self) -> i64 {
+        self.facts.expires.min(self.fresh_until)
+    }
+
+    fn heap(&self) -> usize {
+        self.claims.as_ref().map_or(0, |claims| claims.len().saturating_add(MALLOC_OVERHEAD))
+    }
+}
+
+impl Value for Refused {
+    fn ends(&self) -> i64 {
+        self.until
+    }
+
+    fn heap(&self) -> usize {
+        0
+    }
+}
+
+/// A set-associative table of whole tokens. The place comes from the token's last characters: of a signature, which only the issuer chooses.
+pub(crate) struct TokenCache<V> {
+    sets: Box<[Set<V>]>,
     bytes: usize,
     max_bytes: usize,
     /// Counts uses, to find the entry that was used longest ago.
@@ -30,45 +89,40 @@ pub(crate) struct TokenCache {
     hand: usize,
 }
 
-#[derive(Default)]
-struct Set {
+struct Set<V> {
     tags: [u32; WAYS],
-    entries: [Option<Box<Entry>>; WAYS],
+    entries: [Option<Box<Entry<V>>>; WAYS],
 }
 
-struct Entry {
+struct Entry<V> {
     token: Box<[u8]>,
-    facts: Facts,
+    value: V,
     used: u64,
 }
 
-impl Entry {
+impl<V: Value> Entry<V> {
     /// What it takes besides its set, as the allocator sees it.
-    fn bytes(token: &[u8]) -> usize {
-        token.len().saturating_add(size_of::<Entry>()).saturating_add(2 * MALLOC_OVERHEAD)
+    fn bytes(token: &[u8], value: &V) -> usize {
+        let own = size_of::<Entry<V>>().saturating_add(2 * MALLOC_OVERHEAD);
+        token.len().saturating_add(own).saturating_add(value.heap())
     }
 }
 
 /// glibc's header of a block, rounded.
 const MALLOC_OVERHEAD: usize = 16;
 
-impl TokenCache {
-    fn new(entries: usize, max_bytes: usize) -> TokenCache {
+impl<V: Value> TokenCache<V> {
+    fn new(entries: usize, max_bytes: usize) -> TokenCache<V> {
         let sets = match entries {
             0 => 0,
             n => n.div_ceil(WAYS).next_power_of_two(),
         };
-        TokenCache {
-            sets: std::iter::repeat_with(Set::default).take(sets).collect(),
-            bytes: 0,
-            max_bytes,
-            clock: 0,
-            hand: 0,
-        }
+        let empty = || Set { tags: [0; WAYS], entries: Default::default() };
+        TokenCache { sets: std::iter::repeat_with(empty).take(sets).collect(), bytes: 0, max_bytes, clock: 0, hand: 0 }
     }
 
-    /// The facts of a remembered token, equal to `token` in every byte.
-    pub(crate) fn get(&mut self, token: &[u8]) -> Option<Facts> {
+    /// What is remembered of a token that is equal to `token` in every byte.
+    pub(crate) fn get(&mut self, token: &[u8]) -> Option<&V> {
         let (set, tag) = self.place(token)?;
         self.clock = self.clock.wrapping_add(1);
         let clock = self.clock;
@@ -79,18 +133,18 @@ impl TokenCache {
                 && *entry.token == *token
             {
                 entry.used = clock;
-                return Some(entry.facts);
+                return Some(&entry.value);
             }
         }
         None
     }
 
-    /// Remembers a token whose every check passed, in place of one that is over at `now` or was used longest ago.
-    pub(crate) fn insert(&mut self, token: &[u8], facts: Facts, now: i64) {
+    /// Remembers a token, in place of itself, or of one that is over at `now`, or was used longest ago.
+    pub(crate) fn insert(&mut self, token: &[u8], value: V, now: i64) {
         let Some((set, tag)) = self.place(token) else {
             return;
         };
-        let bytes = Entry::bytes(token);
+        let bytes = Entry::bytes(token, &value);
         if bytes > self.max_bytes {
             return;
         }
@@ -100,16 +154,17 @@ impl TokenCache {
         let Some(Set { tags, entries }) = self.sets.get_mut(set) else {
             return;
         };
-        let age = |entry: &Option<Box<Entry>>| match entry {
-            None => 0,
-            Some(entry) if now >= entry.facts.expires => 1,
-            Some(entry) => entry.used.saturating_add(2),
+        let age = |entry: &Option<Box<Entry<V>>>| match entry {
+            Some(entry) if *entry.token == *token => 0,
+            None => 1,
+            Some(entry) if now >= entry.value.ends() => 2,
+            Some(entry) => entry.used.saturating_add(3),
         };
         let victim = tags.iter_mut().zip(entries).min_by_key(|(_, entry)| age(entry));
         if let Some((own, entry)) = victim {
-            let freed = entry.as_ref().map_or(0, |old| Entry::bytes(&old.token));
+            let freed = entry.as_ref().map_or(0, |old| Entry::bytes(&old.token, &old.value));
             *own = tag;
-            *entry = Some(Box::new(Entry { token: token.into(), facts, used: self.clock }));
+            *entry = Some(Box::new(Entry { token: token.into(), value, used: self.clock }));
             self.bytes = self.bytes.saturating_sub(freed).saturating_add(bytes);
         }
     }
@@ -117,7 +172,7 @@ impl TokenCache {
     fn evict_one_set(&mut self) {
         if let Some(set) = self.sets.get_mut(self.hand) {
             for entry in set.entries.iter_mut().filter_map(Option::take) {
-                self.bytes = self.bytes.saturating_sub(Entry::bytes(&entry.token));
+                self.bytes = self.bytes.saturating_sub(Entry::bytes(&entry.token, &entry.value));
             }
             self.hand = self.hand.saturating_add(1);
         } else {
@@ -176,8 +231,13 @@ mod tests {
     use super::*;
     use crate::binding::Confirmation;
 
-    fn facts(expires: i64) -> Facts {
-        Facts { expires, not_before: None, issued: None, confirmation: Confirmation::Unbound }
+    fn known(expires: i64) -> Known {
+        let facts = Facts { expires, not_before: None, issued: None, confirmation: Confirmation::Unbound };
+        Known { facts, fresh_until: i64::MAX, issuer: 0, epoch: 0, claims: None }
+    }
+
+    fn weight(token: &[u8]) -> usize {
+        Entry::bytes(token, &known(0))
     }
 
     fn token(i: usize) -> Vec<u8> {
@@ -187,16 +247,16 @@ mod tests {
     #[test]
     fn a_token_is_found_only_by_all_its_bytes() {
         let mut cache = TokenCache::new(16, 1 << 20);
-        let known = token(1);
-        cache.insert(&known, facts(100), 0);
-        assert_eq!(cache.get(&known), Some(facts(100)));
-        for i in 0..known.len() {
-            let mut other = known.clone();
+        let own = token(1);
+        cache.insert(&own, known(100), 0);
+        assert_eq!(cache.get(&own), Some(&known(100)));
+        for i in 0..own.len() {
+            let mut other = own.clone();
             other[i] ^= 1;
             assert_eq!(cache.get(&other), None, "byte {i}");
         }
-        assert_eq!(cache.get(&known[1..]), None);
-        assert_eq!(cache.get(&[&known[..], b"="].concat()), None);
+        assert_eq!(cache.get(&own[1..]), None);
+        assert_eq!(cache.get(&[&own[..], b"="].concat()), None);
         assert_eq!(cache.get(b""), None);
     }
 
@@ -204,28 +264,28 @@ mod tests {
     fn entries_are_bounded_and_zero_remembers_nothing() {
         let mut cache = TokenCache::new(64, 1 << 20);
         for i in 0..1000 {
-            cache.insert(&token(i), facts(100), 0);
+            cache.insert(&token(i), known(100), 0);
         }
         let held = cache.sets.iter().flat_map(|s| &s.entries).flatten().count();
         assert!(held <= 64 && held > 48, "{held}");
-        assert_eq!(cache.bytes, held * Entry::bytes(&token(0)));
+        assert_eq!(cache.bytes, held * weight(&token(0)));
         let mut none = TokenCache::new(0, 1 << 20);
-        none.insert(&token(1), facts(100), 0);
+        none.insert(&token(1), known(100), 0);
         assert_eq!(none.get(&token(1)), None);
     }
 
     #[test]
     fn bytes_are_bounded() {
-        let one = Entry::bytes(&token(0));
+        let one = weight(&token(0));
         let mut cache = TokenCache::new(4096, 10 * one);
         for i in 0..1000 {
-            cache.insert(&token(i), facts(100), 0);
+            cache.insert(&token(i), known(100), 0);
             assert!(cache.bytes <= 10 * one);
-            assert_eq!(cache.get(&token(i)), Some(facts(100)));
+            assert_eq!(cache.get(&token(i)), Some(&known(100)));
         }
         let held = cache.sets.iter().flat_map(|s| &s.entries).flatten().count();
         assert_eq!(cache.bytes, held * one);
-        cache.insert(&vec![b'x'; 11 * one], facts(100), 0);
+        cache.insert(&vec![b'x'; 11 * one], known(100), 0);
         assert_eq!(cache.get(&vec![b'x'; 11 * one]), None);
     }
 
@@ -233,16 +293,26 @@ mod tests {
     fn an_expired_entry_goes_first_then_the_one_used_longest_ago() {
         let mut cache = TokenCache::new(WAYS, 1 << 20);
         for i in 0..WAYS {
-            cache.insert(&token(i), facts(if i == 3 { 50 } else { 100 }), 0);
+            cache.insert(&token(i), known(if i == 3 { 50 } else { 100 }), 0);
         }
         for i in 0..WAYS {
             assert!(cache.get(&token(i)).is_some());
         }
-        cache.insert(&token(100), facts(100), 50);
+        cache.insert(&token(100), known(100), 50);
         assert_eq!(cache.get(&token(3)), None);
-        cache.insert(&token(101), facts(100), 50);
+        cache.insert(&token(101), known(100), 50);
         assert_eq!(cache.get(&token(0)), None);
         assert!(cache.get(&token(1)).is_some());
+    }
+
+    #[test]
+    fn a_token_is_remembered_once_and_its_claims_weigh() {
+        let mut cache = TokenCache::new(WAYS, 1 << 20);
+        for n in [10, 1000, 20] {
+            cache.insert(&token(1), Known { claims: Some(vec![b'c'; n].into()), ..known(100) }, 0);
+            assert_eq!(cache.bytes, weight(&token(1)) + n + MALLOC_OVERHEAD);
+        }
+        assert_eq!(cache.sets.iter().flat_map(|s| &s.entries).flatten().count(), 1);
     }
 
     #[test]

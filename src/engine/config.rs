@@ -1,15 +1,21 @@
 //! The configuration: JSON in, checked settings out. Names are Kong's wherever the meaning is the same.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde_json::value::RawValue;
 
+use super::servers::{self, Asked, TlsProfile, TlsProfiles};
+use super::verify::Rules;
 use crate::binding::Mode;
+use crate::client::{Lifetimes, ServerSetup};
 use crate::crypto::Algorithm;
 use crate::jose::json::{self, Value};
 use crate::jose::jwk::{JwkSet, SkippedKey};
 use crate::jose::jws::{HeaderMemo, Type};
-use crate::token::jwt::{Issuer, Policy};
+use crate::steps::Timeouts;
+use crate::token::jwt::Policy;
 use crate::token::rule::{Rule, Words};
 
 /// Largest configuration, in bytes: a JWK set of the largest size and the rest.
@@ -20,6 +26,8 @@ const MAX_LEEWAY: i64 = 60;
 const MAX_CACHE_ENTRIES: i64 = 1_000_000;
 /// Largest `token_cache_bytes`: 1 GiB for one worker.
 const MAX_CACHE_BYTES: i64 = 1 << 30;
+/// Largest deadline for a request to an authorization server, in milliseconds.
+const MAX_TIMEOUT: i64 = 60_000;
 /// Most headers that claims are written to.
 const MAX_UPSTREAM_HEADERS: usize = 32;
 
@@ -31,51 +39,136 @@ pub struct OptionDoc {
     pub kind: &'static str,
     /// What holds where the option is absent
     pub default: &'static str,
+    /// Its name in Kong Enterprise's `openid-connect`: `=` for the same, empty for none
+    pub kong: &'static str,
     /// What it does
     pub meaning: &'static str,
 }
 
 macro_rules! options {
-    ($($name:literal $kind:literal $default:literal $meaning:literal)*) => {
+    ($($name:literal $kind:literal $default:literal $kong:literal $meaning:literal)*) => {
         /// Every option.
         pub const OPTIONS: &[OptionDoc] = &[$(OptionDoc {
-            name: $name, kind: $kind, default: $default, meaning: $meaning,
+            name: $name, kind: $kind, default: $default, kong: $kong, meaning: $meaning,
         },)*];
     };
 }
 
 options! {
-    "issuer" "string" "required" "The authorization server: `iss` must be exactly this, character by character (RFC 9068 §4)."
-    "jwks" "object, or string of JSON" "required" "The issuer's JWK set (RFC 7517 §5), at most 64 keys. Private, symmetric and unusable keys are skipped and reported."
-    "audience_required" "array of strings" "required" "`aud` must hold these. Entries are alternatives; the words of one entry, separated by spaces, must all be there. An entry may also be an array, for values with spaces in them: `[[\"Domain Admins\"]]`. Kong answers 403, keybound 401 (RFC 9068 §4)."
-    "audience_claim" "array of strings" "`[\"aud\"]`" "Path of the audience claim."
-    "insecure_any_audience" "boolean" "`false`" "Accepts tokens for any audience; only then may `audience_required` be absent. A token for another service of the same issuer then passes."
-    "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: `cnf` is not looked at."
-    "client_certificate_validity" "boolean" "`false`" "Checks `notBefore` and `notAfter` of the connection's client certificate, where there is one, on every request: nginx does so at a full handshake only."
-    "algorithms" "array of strings" "all of the build" "Accepted `alg` values: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, and ES512 with the aws-lc build."
-    "token_types" "array of `at+jwt`, `JWT`, `none`" "`[\"at+jwt\"]`" "Accepted `typ` values; `none` is a token without `typ`. Only `at+jwt` tells an access token from the issuer's other tokens: of the others, a claim `typ` of `ID`, `Refresh`, `Offline` or `Logout` is refused, `claims_forbidden` must be absent, and unless `claims_required` is set there must be `client_id`, `scope`, `scp`, or `roles` with `azp` or `appid`."
-    "claims_forbidden" "array of strings" "of `at+jwt`: none; else `[\"nonce\", \"at_hash\", \"c_hash\", \"s_hash\", \"events\"]`" "Claims that must not be there. Some servers write `nonce` into access tokens: then leave it out of this list."
-    "claims_required" "array of strings" "of `at+jwt`: `[\"sub\", \"client_id\", \"iat\", \"jti\"]` (RFC 9068 §2.2); of `JWT`: none" "Claims that must be there and not null, besides `iss`, `exp` and the audience."
-    "leeway" "number, seconds, 0 to 60" "`0`" "Difference of the clocks that is forgiven for `exp` and `nbf`; 10 seconds for `nbf` and 60 for `iat` are always forgiven (FAPI 2.0 §5.3.2.1)."
-    "scopes_required" "array of strings" "none" "The scope claim must hold these, by the rule of `audience_required`; else 403."
-    "scopes_claim" "array of strings" "`[\"scope\"]`" "Path of the scope claim."
-    "groups_required" "array of strings" "none" "Likewise for groups."
-    "groups_claim" "array of strings" "`[\"groups\"]`" "Path of the groups claim."
-    "roles_required" "array of strings" "none" "Likewise for roles."
-    "roles_claim" "array of strings" "`[\"roles\"]`" "Path of the roles claim."
-    "upstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "Claims that the upstream gets as headers. Strings, numbers and booleans as they are, the rest as JSON. A value with control characters, and a number that cannot be told exactly, is not sent."
-    "upstream_headers_names" "array of strings" "none" "The header of each of `upstream_headers_claims`. They are removed from the client's request first, on every path."
-    "realm" "string" "none" "`realm` of the challenge."
-    "unauthorized_error_message" "string" "`Unauthorized`" "`message` of the JSON body of a 401."
-    "forbidden_error_message" "string" "`Forbidden`" "`message` of the JSON body of a 403."
-    "expose_error_code" "boolean" "`true`" "Whether the challenge holds `error` and `scope`."
-    "token_cache_entries" "number, 0 to 1000000" "`4096`" "Verified tokens that are remembered, per engine, rounded up to a power of two of at least 8; 0: none."
-    "token_cache_bytes" "number, bytes, 0 to 1073741824" "`8388608`" "Memory of the remembered tokens, per engine."
+    "issuer" "string" "required" "=" "The authorization server: `iss` must be exactly this, character by character (RFC 9068 §4). Where its metadata is fetched it is an `https` URL."
+    "jwks" "object, or string of JSON" "fetched" "" "The issuer's JWK set (RFC 7517 §5), at most 64 keys. Private, symmetric and unusable keys are skipped and reported. Without it the keys are fetched from `jwks_uri`, or from where the metadata says."
+    "jwks_uri" "string, `https` URL" "from the metadata" "jwks_endpoint" "Where the keys are fetched from."
+    "audience_required" "array of strings" "required" "=" "`aud` must hold these. Entries are alternatives; the words of one entry, separated by spaces, must all be there. An entry may also be an array, for values with spaces in them: `[[\"Domain Admins\"]]`. Kong answers 403, keybound 401 (RFC 9068 §4)."
+    "audience_claim" "array of strings" "`[\"aud\"]`" "=" "Path of the audience claim."
+    "insecure_any_audience" "boolean" "`false`" "" "Accepts tokens for any audience; only then may `audience_required` be absent. A token for another service of the same issuer then passes."
+    "issuers_allowed" "array of strings or of objects" "none" "=" "Further issuers. A string is an issuer whose metadata and keys are fetched; an object has `issuer` and any of the options marked per issuer. A token is verified with the keys of its own issuer only. Nothing of the first issuer holds for the others but the audience, where they name none: no secret and no certificate goes to another server."
+    "endpoint_hosts" "array of strings" "none" "" "Hosts that the issuer's metadata may name, besides the issuer's own: metadata that names another one is not followed there."
+    "auth_methods" "array of `bearer`, `introspection`" "both with `client_id`, else `[\"bearer\"]`" "=" "`bearer`: tokens of three parts are JWTs, verified with keys. `introspection`: other tokens are introspected at the first issuer; without `bearer`, all are."
+    "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`" "=" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: `cnf` is not looked at."
+    "client_certificate_validity" "boolean" "`false`" "" "Checks `notBefore` and `notAfter` of the connection's client certificate, where there is one, on every request: nginx does so at a full handshake only."
+    "algorithms" "array of strings" "all of the build" "" "Accepted `alg` values: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, and ES512 with the aws-lc build."
+    "token_types" "array of `at+jwt`, `JWT`, `none`" "`[\"at+jwt\"]`" "" "Accepted `typ` values; `none` is a token without `typ`. Only `at+jwt` tells an access token from the issuer's other tokens: of the others, a claim `typ` of `ID`, `Refresh`, `Offline` or `Logout` is refused, `claims_forbidden` must be absent, and unless `claims_required` is set there must be `client_id`, `scope`, `scp`, or `roles` with `azp` or `appid`."
+    "claims_forbidden" "array of strings" "of `at+jwt`: none; else `[\"nonce\", \"at_hash\", \"c_hash\", \"s_hash\", \"events\"]`" "=" "Claims that must not be there. Some servers write `nonce` into access tokens: then leave it out of this list."
+    "claims_required" "array of strings" "of `at+jwt`: `[\"sub\", \"client_id\", \"iat\", \"jti\"]` (RFC 9068 §2.2); of `JWT`: none" "" "Claims that must be there and not null, besides `iss`, `exp` and the audience."
+    "leeway" "number, seconds, 0 to 60" "`0`" "=" "Difference of the clocks that is forgiven for `exp` and `nbf`; 10 seconds for `nbf` and 60 for `iat` are always forgiven (FAPI 2.0 §5.3.2.1)."
+    "scopes_required" "array of strings" "none" "=" "The scope claim must hold these, by the rule of `audience_required`; else 403."
+    "scopes_claim" "array of strings" "`[\"scope\"]`" "=" "Path of the scope claim."
+    "groups_required" "array of strings" "none" "=" "Likewise for groups."
+    "groups_claim" "array of strings" "`[\"groups\"]`" "=" "Path of the groups claim."
+    "roles_required" "array of strings" "none" "=" "Likewise for roles."
+    "roles_claim" "array of strings" "`[\"roles\"]`" "=" "Path of the roles claim."
+    "client_id" "string" "none" "=" "The gateway as a client of the issuer. In the body of every request, except with `client_secret_basic` (RFC 8705 §2)."
+    "client_auth" "`tls_client_auth`, `self_signed_tls_client_auth`, `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`" "by what is configured, if that is one thing" "=" "How the gateway authenticates. A client certificate (`tls_client_auth_cert_id`) is offered with each method; the two TLS methods need it."
+    "client_secret" "string" "none" "=" "For the methods with a secret."
+    "client_jwk" "object, or string of JSON or PEM" "none" "=" "The private key of `private_key_jwt`: a JWK, or PKCS#8."
+    "client_alg" "`RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, `HS256`" "by the key: PS256, ES256, ES384, EdDSA; HS256 for a secret" "=" "Algorithm of the assertion. Its audience is the issuer."
+    "token_endpoint" "string, `https` URL" "from the metadata" "=" "The token endpoint."
+    "introspection_endpoint" "string, `https` URL" "from the metadata" "=" "The introspection endpoint."
+    "revocation_endpoint" "string, `https` URL" "from the metadata" "=" "The revocation endpoint."
+    "mtls_token_endpoint" "string, `https` URL" "`token_endpoint`, else from `mtls_endpoint_aliases`" "=" "The token endpoint for requests with a client certificate (RFC 8705 §5)."
+    "mtls_introspection_endpoint" "string, `https` URL" "likewise" "=" "The introspection endpoint for requests with a client certificate."
+    "mtls_revocation_endpoint" "string, `https` URL" "likewise" "=" "The revocation endpoint for requests with a client certificate."
+    "token_endpoint_auth_method" "as `client_auth`" "`client_auth`" "=" "The method at the token endpoint."
+    "introspection_endpoint_auth_method" "as `client_auth`" "`client_auth`" "=" "The method at the introspection endpoint."
+    "revocation_endpoint_auth_method" "as `client_auth`" "`client_auth`" "=" "The method at the revocation endpoint."
+    "tls_client_auth_cert_id" "string" "none" "=" "The client certificate that is offered at the three endpoints: a name in `client_certificates`."
+    "token_endpoint_cert_id" "string" "`tls_client_auth_cert_id`" "" "Another one for the token endpoint."
+    "introspection_endpoint_cert_id" "string" "`tls_client_auth_cert_id`" "" "Another one for the introspection endpoint."
+    "revocation_endpoint_cert_id" "string" "`tls_client_auth_cert_id`" "" "Another one for the revocation endpoint."
+    "metadata_cert_id" "string" "none" "" "The client certificate that is offered where metadata and keys are fetched."
+    "ssl_trusted_certificate" "string" "`lua_ssl_trusted_certificate` of nginx" "" "The CA certificates that vouch for the issuer's servers: the path of a PEM file, or PEM."
+    "tls_client_auth_ssl_verify" "boolean" "`true`" "=" "Whether the server is verified where a client certificate is offered."
+    "ssl_verify" "boolean" "`true`" "=" "Whether the server is verified where none is."
+    "client_certificates" "object" "none" "" "Client certificates by name: `{\"gateway\": {\"certificate\": ..., \"private_key\": ...}}`, each the path of a PEM file or PEM. A file that changed is used for new connections, without a restart."
+    "introspect_jwt_tokens" "boolean" "`false`" "=" "Introspects JWTs too, after they were verified: notices revocation. The issuer of the token is asked; what it says is held to besides what the token says."
+    "introspection_accept" "`application/json` or `application/token-introspection+jwt`" "`application/json`" "=" "What the response is to be. A signed one (RFC 9701) is verified with the keys of the issuer; JSON is then not taken."
+    "introspection_hint" "string" "`access_token`" "=" "`token_type_hint`; the empty string sends none."
+    "introspection_post_args_names" "array of strings" "none" "=" "Further parameters of the introspection request."
+    "introspection_post_args_values" "array of strings" "none" "=" "The value of each."
+    "introspection_headers_names" "array of strings" "none" "=" "Further headers of the introspection request."
+    "introspection_headers_values" "array of strings" "none" "=" "The value of each."
+    "introspection_cache_ttl" "number, seconds, 0 to 86400" "`60`" "cache_ttl" "How long an introspection is used, and never beyond `exp`; 0: for one request. So long a revoked token may pass. Binding, `exp` and `nbf` are checked on every request."
+    "introspection_cache_ttl_neg" "number, seconds, 0 to 3600" "`5`" "cache_ttl_neg" "How long a token that was refused is refused without asking."
+    "rediscovery_lifetime" "number, seconds, 1 to 3600" "`30`" "=" "Keys are fetched at most once in this time for tokens whose key is not there or whose signature is wrong."
+    "keys_max_age" "number, seconds, 1 to 604800" "`3600`" "cache_ttl" "Keys and metadata that are older are fetched again; so long a removed key is good."
+    "keys_max_stale" "number, seconds, 1 to 2592000" "`86400`" "" "How old keys and metadata may get while they cannot be fetched."
+    "timeout" "number, milliseconds, 1 to 60000" "`2000`" "=" "For a whole request to the authorization server."
+    "connect_timeout" "number, milliseconds, 1 to 60000" "`500`" "" "For its TCP connection, and again for the TLS handshake."
+    "send_timeout" "number, milliseconds, 1 to 60000" "`1000`" "" "Between two writes."
+    "read_timeout" "number, milliseconds, 1 to 60000" "`2000`" "" "Between two reads."
+    "store_secret" "string, at least 32 characters" "none; with a shared dictionary one is made" "" "The key that seals what workers and nodes share: the same on all of them. Without it nothing is shared. `openssl rand -base64 32` makes one."
+    "upstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "=" "Claims that the upstream gets as headers. Strings, numbers and booleans as they are, the rest as JSON. A value with control characters, and a number that cannot be told exactly, is not sent."
+    "upstream_headers_names" "array of strings" "none" "=" "The header of each of `upstream_headers_claims`. They are removed from the client's request first, on every path."
+    "realm" "string" "none" "" "`realm` of the challenge."
+    "unauthorized_error_message" "string" "`Unauthorized`" "=" "`message` of the JSON body of a 401."
+    "forbidden_error_message" "string" "`Forbidden`" "=" "`message` of the JSON body of a 403."
+    "expose_error_code" "boolean" "`true`" "=" "Whether the challenge holds `error` and `scope`."
+    "token_cache_entries" "number, 0 to 1000000" "`4096`" "" "Verified tokens that are remembered, per engine, rounded up to a power of two of at least 8; 0: none."
+    "token_cache_bytes" "number, bytes, 0 to 1073741824" "`8388608`" "" "Memory of the remembered tokens, per engine."
 }
+
+/// The options that an object of `issuers_allowed` may have.
+pub(super) const OF_ISSUER: &[&str] = &[
+    "issuer",
+    "jwks",
+    "jwks_uri",
+    "audience_required",
+    "audience_claim",
+    "insecure_any_audience",
+    "endpoint_hosts",
+    "client_id",
+    "client_auth",
+    "client_secret",
+    "client_jwk",
+    "client_alg",
+    "token_endpoint",
+    "introspection_endpoint",
+    "revocation_endpoint",
+    "mtls_token_endpoint",
+    "mtls_introspection_endpoint",
+    "mtls_revocation_endpoint",
+    "token_endpoint_auth_method",
+    "introspection_endpoint_auth_method",
+    "revocation_endpoint_auth_method",
+    "tls_client_auth_cert_id",
+    "token_endpoint_cert_id",
+    "introspection_endpoint_cert_id",
+    "revocation_endpoint_cert_id",
+    "metadata_cert_id",
+    "ssl_trusted_certificate",
+    "tls_client_auth_ssl_verify",
+    "ssl_verify",
+];
 
 /// A refused configuration. The message names the option and the valid values; of what was given it holds names at the most.
 #[derive(Debug)]
 pub struct ConfigError(String);
+
+impl ConfigError {
+    pub(crate) fn new(name: &str, what: impl fmt::Display) -> ConfigError {
+        ConfigError(format!("{name}: {what}"))
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,13 +186,16 @@ pub(crate) struct UpstreamHeader {
 
 /// A checked configuration.
 pub struct Config {
-    pub(crate) policy: Policy,
-    pub(crate) mode: Mode,
-    pub(crate) certificate_validity: bool,
-    pub(crate) leeway: i64,
-    pub(crate) scopes: Option<Rule>,
-    pub(crate) groups: Option<Rule>,
-    pub(crate) roles: Option<Rule>,
+    pub(crate) rules: Rules,
+    /// Of each issuer of the rules.
+    pub(crate) servers: Vec<ServerSetup>,
+    pub(crate) tls: Vec<TlsProfile>,
+    pub(crate) bearer: bool,
+    pub(crate) introspection: bool,
+    pub(crate) introspect_jwt: bool,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) store_secret: Option<String>,
     pub(crate) upstream_headers: Vec<UpstreamHeader>,
     pub(crate) realm: Option<String>,
     pub(crate) unauthorized_message: String,
@@ -121,69 +217,85 @@ impl Config {
         }
         let members =
             json::members(text).map_err(|e| ConfigError(format!("the configuration is not a JSON object: {e}")))?;
-        if let Some((name, _)) = members.iter().find(|(n, _)| OPTIONS.iter().all(|o| o.name != n)) {
-            return Err(unknown(name));
-        }
-        let options = Options(members.into_iter().map(|(name, value)| (name.into_owned(), value)).collect());
-        options.config()
+        let all: Vec<&str> = OPTIONS.iter().map(|o| o.name).collect();
+        Options::new(members, String::new(), &all)?.config()
     }
 }
 
-fn unknown(name: &str) -> ConfigError {
-    let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
-    let nearest = OPTIONS
-        .iter()
-        .map(|o| (strsim::damerau_levenshtein(o.name, &name), o.name))
-        .min()
-        .filter(|(distance, nearest)| *distance <= nearest.len().div_euclid(3));
-    ConfigError(match nearest {
-        Some((_, nearest)) => format!("{name}: unknown option; did you mean {nearest}?"),
-        None => {
-            let names: Vec<&str> = OPTIONS.iter().map(|o| o.name).collect();
-            format!("{name}: unknown option; the options are {}", names.join(", "))
-        }
-    })
+pub(super) struct Options<'a> {
+    members: Vec<(String, &'a RawValue)>,
+    /// Where these options are, in front of a name in a message.
+    prefix: String,
 }
-
-fn error<T>(name: &str, what: impl fmt::Display) -> Result<T, ConfigError> {
-    Err(ConfigError(format!("{name}: {what}")))
-}
-
-struct Options<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Options<'a> {
-    fn raw(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.get())
+    pub(super) fn new(
+        members: Vec<(Cow<'a, str>, &'a RawValue)>,
+        prefix: String,
+        valid: &[&str],
+    ) -> Result<Options<'a>, ConfigError> {
+        let options =
+            Options { members: members.into_iter().map(|(name, value)| (name.into_owned(), value)).collect(), prefix };
+        match options.members.iter().find(|(name, _)| !valid.contains(&name.as_str())) {
+            Some((name, _)) => Err(options.unknown(name, valid)),
+            None => Ok(options),
+        }
     }
 
-    fn value(&self, name: &str) -> Result<Option<Value<'a>>, ConfigError> {
+    fn unknown(&self, name: &str, valid: &[&str]) -> ConfigError {
+        let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+        let nearest = valid
+            .iter()
+            .map(|valid| (strsim::damerau_levenshtein(valid, &name), valid))
+            .min()
+            .filter(|(distance, nearest)| *distance <= nearest.len().div_euclid(3));
+        let prefix = &self.prefix;
+        ConfigError(match nearest {
+            Some((_, nearest)) => format!("{prefix}{name}: unknown option; did you mean {nearest}?"),
+            None => format!("{prefix}{name}: unknown option; the options are {}", valid.join(", ")),
+        })
+    }
+
+    pub(super) fn error<T>(&self, name: &str, what: impl fmt::Display) -> Result<T, ConfigError> {
+        Err(ConfigError::new(&format!("{}{name}", self.prefix), what))
+    }
+
+    pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.members.iter().find(|(n, _)| n == name).map(|(_, value)| value.get())
+    }
+
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
+    pub(super) fn value(&self, name: &str) -> Result<Option<Value<'a>>, ConfigError> {
         match self.raw(name) {
             None => Ok(None),
             Some(raw) => match json::parse(raw.as_bytes()) {
                 Ok(value) => Ok(Some(value)),
-                Err(e) => error(name, e),
+                Err(e) => self.error(name, e),
             },
         }
     }
 
-    fn string(&self, name: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn string(&self, name: &str) -> Result<Option<String>, ConfigError> {
         match self.value(name)? {
             None => Ok(None),
             Some(Value::Str(s)) if !s.is_empty() => Ok(Some(s.into_owned())),
-            Some(Value::Str(_)) => error(name, "must not be empty"),
-            Some(other) => error(name, format_args!("must be a string, not {}", other.kind())),
+            Some(Value::Str(_)) => self.error(name, "must not be empty"),
+            Some(other) => self.error(name, format_args!("must be a string, not {}", other.kind())),
         }
     }
 
-    fn boolean(&self, name: &str) -> Result<bool, ConfigError> {
+    pub(super) fn boolean(&self, name: &str) -> Result<bool, ConfigError> {
         match self.value(name)? {
             None => Ok(OPTIONS.iter().any(|o| o.name == name && o.default == "`true`")),
             Some(Value::Bool(b)) => Ok(b),
-            Some(other) => error(name, format_args!("must be true or false, not {}", other.kind())),
+            Some(other) => self.error(name, format_args!("must be true or false, not {}", other.kind())),
         }
     }
 
-    fn number(&self, name: &str, default: i64, max: i64) -> Result<i64, ConfigError> {
+    pub(super) fn number(&self, name: &str, default: i64, valid: RangeInclusive<i64>) -> Result<i64, ConfigError> {
         let number = match self.value(name)? {
             None => return Ok(default),
             Some(Value::Int(n)) => Some(n),
@@ -192,19 +304,19 @@ impl<'a> Options<'a> {
             Some(_) => None,
         };
         match number {
-            Some(n) if (0..=max).contains(&n) => Ok(n),
-            _ => error(name, format_args!("must be a whole number from 0 to {max}")),
+            Some(n) if valid.contains(&n) => Ok(n),
+            _ => self.error(name, format_args!("must be a whole number from {} to {}", valid.start(), valid.end())),
         }
     }
 
     /// A non-empty array of non-empty strings.
-    fn strings(&self, name: &str) -> Result<Option<Vec<String>>, ConfigError> {
+    pub(super) fn strings(&self, name: &str) -> Result<Option<Vec<String>>, ConfigError> {
         let Some(value) = self.value(name)? else {
             return Ok(None);
         };
         match string_array(&value) {
             Some(strings) => Ok(Some(strings)),
-            None => error(name, "must be an array of at least one string, none of them empty"),
+            None => self.error(name, "must be an array of at least one string, none of them empty"),
         }
     }
 
@@ -218,7 +330,7 @@ impl<'a> Options<'a> {
         let path = self.strings(claim)?;
         let Some(value) = self.value(required)? else {
             return match path {
-                Some(_) => error(claim, format_args!("has no effect without {required}")),
+                Some(_) => self.error(claim, format_args!("has no effect without {required}")),
                 None => Ok(None),
             };
         };
@@ -229,11 +341,12 @@ impl<'a> Options<'a> {
         let entries = value.as_array().filter(|entries| !entries.is_empty());
         let Some(required_words) = entries.and_then(|e| e.iter().map(entry).collect::<Option<Vec<Vec<String>>>>())
         else {
-            return error(required, "must be an array of at least one string, or of arrays of strings with spaces");
+            return self
+                .error(required, "must be an array of at least one string, or of arrays of strings with spaces");
         };
         // An entry of spaces only would ask for nothing, and so pass everybody.
         if required_words.iter().any(Vec::is_empty) {
-            return error(required, "an entry holds no word");
+            return self.error(required, "an entry holds no word");
         }
         Ok(Some(Rule { path: path.unwrap_or_else(|| vec![default_claim.to_owned()]), required: required_words, words }))
     }
@@ -244,31 +357,37 @@ impl<'a> Options<'a> {
             None | Some("strict") => Ok(Mode::Strict),
             Some("optional") => Ok(Mode::Optional),
             Some("off") => Ok(Mode::Off),
-            Some(_) => error(NAME, "must be strict, optional or off"),
+            Some(_) => self.error(NAME, "must be strict, optional or off"),
         }
     }
 
-    fn keys(&self) -> Result<(JwkSet, Vec<SkippedKey>), ConfigError> {
-        const NAME: &str = "jwks";
-        let Some(raw) = self.raw(NAME) else {
-            return error(NAME, "required: the issuer's JWK set, {\"keys\": [...]}");
-        };
-        let parsed = if raw.starts_with('"') {
-            let Ok(text) = serde_json::from_str::<String>(raw) else {
-                return error(NAME, "not a valid string");
-            };
-            JwkSet::parse(text.as_bytes())
-        } else {
-            JwkSet::parse(raw.as_bytes())
-        };
-        parsed.or_else(|e| error(NAME, e))
+    /// The text of an option that is an object, or a string of one.
+    pub(super) fn document(&self, name: &str) -> Result<Option<Cow<'a, str>>, ConfigError> {
+        match self.raw(name) {
+            Some(raw) if raw.starts_with('"') => match serde_json::from_str::<String>(raw) {
+                Ok(text) => Ok(Some(Cow::Owned(text))),
+                Err(_) => self.error(name, "not a valid string"),
+            },
+            raw => Ok(raw.map(Cow::Borrowed)),
+        }
     }
 
-    fn audience(&self) -> Result<Option<Rule>, ConfigError> {
+    pub(super) fn keys(&self) -> Result<Option<(JwkSet, Vec<SkippedKey>)>, ConfigError> {
+        const NAME: &str = "jwks";
+        let Some(text) = self.document(NAME)? else {
+            return Ok(None);
+        };
+        if self.is_set("jwks_uri") {
+            return self.error("jwks_uri", "contradicts jwks: keys are configured or fetched");
+        }
+        JwkSet::parse(text.as_bytes()).map(Some).or_else(|e| self.error(NAME, e))
+    }
+
+    pub(super) fn audience(&self) -> Result<Option<Rule>, ConfigError> {
         let rule = self.rule("audience_required", "audience_claim", "aud", Words::Whole)?;
         match (rule, self.boolean("insecure_any_audience")?) {
-            (Some(_), true) => error("insecure_any_audience", "contradicts audience_required"),
-            (None, false) => error(
+            (Some(_), true) => self.error("insecure_any_audience", "contradicts audience_required"),
+            (None, false) => self.error(
                 "audience_required",
                 "required: without it a token for another service of the issuer would pass; set insecure_any_audience to true if that is meant",
             ),
@@ -285,7 +404,7 @@ impl<'a> Options<'a> {
         known.map_or_else(
             || {
                 let all: Vec<&str> = Algorithm::ALL.iter().map(|a| a.name()).collect();
-                error(NAME, format_args!("must be of {}", all.join(", ")))
+                self.error(NAME, format_args!("must be of {}", all.join(", ")))
             },
             Ok,
         )
@@ -302,7 +421,11 @@ impl<'a> Options<'a> {
             "none" => Some(Type::Absent),
             _ => None,
         };
-        names.iter().map(typ).collect::<Option<_>>().map_or_else(|| error(NAME, "must be of at+jwt, JWT, none"), Ok)
+        names
+            .iter()
+            .map(typ)
+            .collect::<Option<_>>()
+            .map_or_else(|| self.error(NAME, "must be of at+jwt, JWT, none"), Ok)
     }
 
     fn upstream_headers(&self) -> Result<Vec<UpstreamHeader>, ConfigError> {
@@ -323,17 +446,17 @@ impl<'a> Options<'a> {
             }),
         };
         let Some(paths) = paths else {
-            return error(CLAIMS, "must be an array of claim names, or of arrays that are paths");
+            return self.error(CLAIMS, "must be an array of claim names, or of arrays that are paths");
         };
         if paths.len() != names.len() {
-            return error(NAMES, format_args!("must have one name for each entry of {CLAIMS}"));
+            return self.error(NAMES, format_args!("must have one name for each entry of {CLAIMS}"));
         }
         if names.len() > MAX_UPSTREAM_HEADERS {
-            return error(NAMES, format_args!("must have at most {MAX_UPSTREAM_HEADERS} entries"));
+            return self.error(NAMES, format_args!("must have at most {MAX_UPSTREAM_HEADERS} entries"));
         }
         for (i, name) in names.iter().enumerate() {
             if !name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') {
-                return error(NAMES, "a header name is made of letters, digits and hyphens");
+                return self.error(NAMES, "a header name is made of letters, digits and hyphens");
             }
             const RESERVED: [&str; 9] = [
                 "authorization",
@@ -347,56 +470,124 @@ impl<'a> Options<'a> {
                 "cookie",
             ];
             if RESERVED.iter().any(|r| name.eq_ignore_ascii_case(r)) {
-                return error(NAMES, format_args!("{name} cannot be set from a claim"));
+                return self.error(NAMES, format_args!("{name} cannot be set from a claim"));
             }
             if names.iter().take(i).any(|n| n.eq_ignore_ascii_case(name)) {
-                return error(NAMES, format_args!("{name} occurs twice"));
+                return self.error(NAMES, format_args!("{name} occurs twice"));
             }
         }
         Ok(names.into_iter().zip(paths).map(|(name, path)| UpstreamHeader { name: name.into(), path }).collect())
     }
 
-    fn config(&self) -> Result<Config, ConfigError> {
-        let Some(issuer) = self.string("issuer")? else {
-            return error(
-                "issuer",
-                "required: the issuer identifier of the authorization server, as in its tokens' iss",
-            );
+    fn auth_methods(&self, client: bool) -> Result<(bool, bool), ConfigError> {
+        const NAME: &str = "auth_methods";
+        let Some(names) = self.strings(NAME)? else {
+            return Ok((true, client));
         };
-        let audience = self.audience()?;
-        let (keys, skipped_keys) = self.keys()?;
+        if names.iter().any(|name| !matches!(name.as_str(), "bearer" | "introspection")) {
+            return self.error(NAME, "must be of bearer, introspection");
+        }
+        let has = |name: &str| names.iter().any(|n| n == name);
+        if has("introspection") && !client {
+            return self
+                .error("client_id", "required for introspection: the gateway has to authenticate (RFC 7662 §2.1)");
+        }
+        Ok((has("bearer"), has("introspection")))
+    }
+
+    fn realm(&self) -> Result<Option<String>, ConfigError> {
         let realm = self.string("realm")?;
         // quoted-string without escapes (RFC 9110 §5.6.4).
         if realm.as_deref().is_some_and(|r| r.bytes().any(|c| !matches!(c, 0x20..=0x7e) || c == b'"' || c == b'\\')) {
-            return error("realm", "must be printable ASCII without quote and backslash");
+            return self.error("realm", "must be printable ASCII without quote and backslash");
         }
+        Ok(realm)
+    }
+
+    fn scopes(&self) -> Result<Option<Rule>, ConfigError> {
         let scopes = self.rule("scopes_required", "scopes_claim", "scope", Words::Spaced)?;
         // They are written into the challenge (RFC 6750 §3).
         let bad = |w: &String| w.bytes().any(|c| !matches!(c, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
         if scopes.iter().any(|rule| rule.required.iter().flatten().any(bad)) {
-            return error(
+            return self.error(
                 "scopes_required",
                 "a scope is made of printable ASCII without quote and backslash (RFC 6749 §3.3)",
             );
         }
-        let size = |name, default, max| self.number(name, default, max).map(|n| usize::try_from(n).unwrap_or(0));
+        Ok(scopes)
+    }
+
+    fn timeouts(&self) -> Result<Timeouts, ConfigError> {
+        let timeout =
+            |name, default| self.number(name, default, 1..=MAX_TIMEOUT).map(|n| u32::try_from(n).unwrap_or(0));
+        Ok(Timeouts {
+            connect: timeout("connect_timeout", 500)?,
+            send: timeout("send_timeout", 1000)?,
+            read: timeout("read_timeout", 2000)?,
+            total: timeout("timeout", 2000)?,
+        })
+    }
+
+    fn store_secret(&self) -> Result<Option<String>, ConfigError> {
+        const NAME: &str = "store_secret";
+        match self.string(NAME)? {
+            Some(secret) if secret.len() < 32 => self.error(NAME, "must have at least 32 characters"),
+            secret => Ok(secret),
+        }
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        let lifetime = |name, default, max| self.number(name, default, 1..=max);
+        let lifetimes = Lifetimes {
+            max_age: lifetime("keys_max_age", 3600, 7 * 86_400)?,
+            max_stale: lifetime("keys_max_stale", 86_400, 30 * 86_400)?,
+            cool_down: lifetime("rediscovery_lifetime", 30, 3600)?,
+        };
+        if lifetimes.max_stale < lifetimes.max_age {
+            return self.error("keys_max_stale", "must not be less than keys_max_age");
+        }
+        let algorithms = self.algorithms()?;
+        let (bearer, introspection) = self.auth_methods(self.is_set("client_id"))?;
+        let introspect_jwt = self.boolean("introspect_jwt_tokens")?;
+        if introspect_jwt && !introspection {
+            return self.error("introspect_jwt_tokens", "needs introspection in auth_methods, and client_id");
+        }
+        let mut tls = TlsProfiles::of(self)?;
+        let asked = Asked::of(self, algorithms.clone())?;
+        let (mut issuers, mut servers, mut skipped_keys) = (Vec::new(), Vec::new(), Vec::new());
+        for parsed in servers::all(self, &mut tls, &asked, bearer || asked.is_signed())? {
+            issuers.push(parsed.issuer);
+            servers.push(parsed.setup);
+            skipped_keys.extend(parsed.skipped_keys);
+        }
+        let size = |name, default, max| self.number(name, default, 0..=max).map(|n| usize::try_from(n).unwrap_or(0));
         Ok(Config {
-            policy: Policy {
-                issuer: Issuer { name: issuer, keys, audience },
-                algorithms: self.algorithms()?,
-                types: self.token_types()?,
-                claims_forbidden: self.strings("claims_forbidden")?,
-                claims_required: self.strings("claims_required")?,
-                headers: HeaderMemo::default(),
+            rules: Rules {
+                policy: Policy {
+                    issuers,
+                    algorithms,
+                    types: self.token_types()?,
+                    claims_forbidden: self.strings("claims_forbidden")?,
+                    claims_required: self.strings("claims_required")?,
+                    headers: HeaderMemo::default(),
+                },
+                mode: self.mode()?,
+                certificate_validity: self.boolean("client_certificate_validity")?,
+                leeway: self.number("leeway", 0, 0..=MAX_LEEWAY)?,
+                scopes: self.scopes()?,
+                groups: self.rule("groups_required", "groups_claim", "groups", Words::Spaced)?,
+                roles: self.rule("roles_required", "roles_claim", "roles", Words::Spaced)?,
             },
-            mode: self.mode()?,
-            certificate_validity: self.boolean("client_certificate_validity")?,
-            leeway: self.number("leeway", 0, MAX_LEEWAY)?,
-            scopes,
-            groups: self.rule("groups_required", "groups_claim", "groups", Words::Spaced)?,
-            roles: self.rule("roles_required", "roles_claim", "roles", Words::Spaced)?,
+            servers,
+            tls: tls.finish(self)?,
+            bearer,
+            introspection,
+            introspect_jwt,
+            timeouts: self.timeouts()?,
+            lifetimes,
+            store_secret: self.store_secret()?,
             upstream_headers: self.upstream_headers()?,
-            realm,
+            realm: self.realm()?,
             unauthorized_message: self.string("unauthorized_error_message")?.unwrap_or_else(|| "Unauthorized".into()),
             forbidden_message: self.string("forbidden_error_message")?.unwrap_or_else(|| "Forbidden".into()),
             expose_error_code: self.boolean("expose_error_code")?,
@@ -407,7 +598,7 @@ impl<'a> Options<'a> {
     }
 }
 
-fn string_array(value: &Value<'_>) -> Option<Vec<String>> {
+pub(super) fn string_array(value: &Value<'_>) -> Option<Vec<String>> {
     let strings: Vec<String> = value
         .as_array()?
         .iter()
@@ -422,11 +613,21 @@ pub fn document() -> String {
         "# Configuration\n\n\
          One JSON object, the same for every host. An unknown option, a wrong type or a value out of range is refused at load, with\n\
          a message that names the option and what is valid. This file is generated from `src/engine/config.rs` (`make docs`).\n\n\
-         | option | type | default | meaning |\n\
-         | --- | --- | --- | --- |\n",
+         *Per issuer*: an object of `issuers_allowed` may have it, too. *Kong*: the name of the option in Kong Enterprise's\n\
+         `openid-connect` plugin; = for the same name.\n\n\
+         | option | type | default | per issuer | Kong | meaning |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for option in OPTIONS {
-        text.push_str(&format!("| `{}` | {} | {} | {} |\n", option.name, option.kind, option.default, option.meaning));
+        let per_issuer = if OF_ISSUER.contains(&option.name) { "yes" } else { "" };
+        let kong = match option.kong {
+            "" | "=" => option.kong.to_owned(),
+            other => format!("`{other}`"),
+        };
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {per_issuer} | {kong} | {} |\n",
+            option.name, option.kind, option.default, option.meaning
+        ));
     }
     text
 }

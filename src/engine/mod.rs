@@ -1,26 +1,42 @@
 //! One request through the gateway: facts in, decision and answer out.
 
 mod cache;
+mod call;
 mod check;
 pub(crate) mod config;
+pub(crate) mod metrics;
 mod respond;
+mod servers;
 mod verify;
 
 use std::sync::{Arc, Mutex};
 
-pub use check::{Check, Fetch, FetchAnswer, Granted, StateError, Step, Store, StoreAnswer, StoreOperation};
+pub use call::{Call, CallStep};
+pub use check::{Check, Granted, Step};
 pub use config::{Config, ConfigError, OPTIONS, OptionDoc, document as configuration_document};
+pub use metrics::Counter;
 pub use respond::{CONTENT_TYPE, Response};
+pub use servers::TlsProfile;
 pub use verify::{Verified, Verifier};
 
 use crate::binding::Bound;
 use crate::cert::{ClientCertificate, Identity};
-use crate::jose::b64;
-use crate::jose::jws::Compact;
+use crate::client::Server;
+use crate::client::introspection::Introspected;
+use crate::client::keys::Why;
+use crate::client::shared::Shared;
+use crate::crypto;
+use crate::jose::jwk::SkippedKey;
+use crate::jose::jws::{Compact, MAX_TOKEN};
+use crate::jose::{b64, json};
 use crate::reason::Reason;
-use cache::Memory;
+use crate::steps::{Host, Refusal, Run};
+use crate::token::Facts;
+use cache::{Known, Memory, Refused};
 use config::UpstreamHeader;
+use metrics::{Metrics, Source};
 use respond::Responses;
+use verify::Rules;
 
 /// The facts of one request, borrowed from the host for one call.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +55,68 @@ pub struct Request<'a> {
     pub early_data: bool,
 }
 
+impl Request<'_> {
+    /// What names the token in logs: the first four octets of its SHA-256. 0 where there is none.
+    pub fn token_id(&self) -> u32 {
+        let token = self.authorization.and_then(|value| value.rsplit(|c| *c == b' ').next()).filter(|t| !t.is_empty());
+        token.and_then(|token| crypto::sha256(token).first_chunk().copied()).map_or(0, u32::from_be_bytes)
+    }
+}
+
 /// Layer 3: decides about requests. May be shared by threads; two that meet in the cache do not wait for each other.
 pub struct Engine {
-    verifier: Verifier,
+    rules: Rules,
+    /// Of each issuer of the rules.
+    servers: Vec<Server>,
+    tls: Vec<TlsProfile>,
+    bearer: bool,
+    introspection: bool,
+    introspect_jwt: bool,
+    shares: bool,
     responses: Responses,
     upstream_headers: Vec<UpstreamHeader>,
+    skipped_keys: Vec<SkippedKey>,
+    metrics: Arc<Metrics>,
     /// Facts that cost much to learn. Only ever tried, never waited for: who finds it taken does the work anew.
     memory: Mutex<Memory>,
+}
+
+/// Why a decision is not made yet.
+enum Stop {
+    Refuse(Reason),
+    /// The keys of this issuer are needed first; if they change nothing, the reason stands.
+    Keys(usize, Why, Reason),
+    /// This issuer is to be asked about the token; a JWT's own facts and claims go with it.
+    Introspect(usize, Option<(Facts, Vec<u8>)>),
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Stop {
+        Stop::Refuse(reason)
+    }
+}
+
+/// The token of one request and who sent it, as a flow keeps them.
+struct Subject {
+    token: Vec<u8>,
+    identity: Option<Identity>,
+}
+
+/// An allowed request.
+struct Judged {
+    bound: Bound,
+    claims: Vec<u8>,
+}
+
+/// What is to be counted of a decision.
+struct Tally {
+    issuer: usize,
+    source: Source,
+}
+
+impl Tally {
+    /// Before anything is known.
+    const NONE: Tally = Tally { issuer: usize::MAX, source: Source::None };
 }
 
 impl Engine {
@@ -54,26 +125,86 @@ impl Engine {
     /// # Errors
     /// The configuration is refused.
     pub fn new(config: &[u8]) -> Result<Engine, ConfigError> {
-        let mut config = Config::parse(config)?;
-        let upstream_headers = std::mem::take(&mut config.upstream_headers);
-        let memory = Mutex::new(Memory::new(config.cache_entries, config.cache_bytes));
-        let realm = config.realm.take();
-        let messages =
-            (std::mem::take(&mut config.unauthorized_message), std::mem::take(&mut config.forbidden_message));
-        let expose_error_code = config.expose_error_code;
-        let verifier = Verifier::from(config);
-        let scopes = verifier.scopes();
+        let config = Config::parse(config)?;
+        let issuers = config.servers.iter().map(|server| server.issuer.clone()).collect();
+        let metrics = Arc::new(Metrics::new(issuers));
+        let shares = config.store_secret.is_some();
+        let shared = Arc::new(Shared::new(config.store_secret));
+        let server = |(place, setup)| {
+            let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
+            Server::new(setup, place, config.timeouts, config.lifetimes, shared, metrics)
+        };
+        let scopes = config.rules.scopes();
+        let messages = (config.unauthorized_message, config.forbidden_message);
         Ok(Engine {
-            responses: Responses::new(realm.as_deref(), scopes.as_deref(), expose_error_code, &messages),
-            verifier,
-            upstream_headers,
-            memory,
+            responses: Responses::new(config.realm.as_deref(), scopes.as_deref(), config.expose_error_code, &messages),
+            servers: config.servers.into_iter().enumerate().map(server).collect(),
+            rules: config.rules,
+            tls: config.tls,
+            bearer: config.bearer,
+            introspection: config.introspection,
+            introspect_jwt: config.introspect_jwt,
+            shares,
+            upstream_headers: config.upstream_headers,
+            skipped_keys: config.skipped_keys,
+            metrics,
+            memory: Mutex::new(Memory::new(config.cache_entries, config.cache_bytes)),
         })
     }
 
-    /// The verifier that this engine decides with.
-    pub fn verifier(&self) -> &Verifier {
-        &self.verifier
+    /// Whether a decision can need a certificate.
+    pub fn needs_certificate(&self) -> bool {
+        self.rules.needs_certificate()
+    }
+
+    /// What the operator should know of the configuration: keys of configured sets that are skipped, checks of servers that are off.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let unverified = self.tls.iter().any(|profile| !profile.verify).then(|| {
+            "ssl_verify or tls_client_auth_ssl_verify is false: whoever is on the way can be the authorization server".to_owned()
+        });
+        self.skipped_keys.iter().map(ToString::to_string).chain(unverified)
+    }
+
+    /// Keys of fetched sets that are skipped, and why, as they are now.
+    pub fn skipped_fetched_keys(&self) -> impl Iterator<Item = (&str, SkippedKey)> {
+        self.servers
+            .iter()
+            .flat_map(|server| server.keys.skipped().into_iter().map(|key| (server.issuer.as_str(), key)))
+    }
+
+    /// How the host connects to authorization servers: [`crate::steps::Fetch::tls`] is a place in this list.
+    pub fn tls_profiles(&self) -> &[TlsProfile] {
+        &self.tls
+    }
+
+    /// The issuers, in the order of [`crate::steps::Fetch::server`].
+    pub fn issuers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.servers.iter().map(|server| server.issuer.as_str())
+    }
+
+    /// Whether a decision can need steps: keys are not configured, or tokens are introspected.
+    pub fn takes_steps(&self) -> bool {
+        self.introspection || (self.bearer && self.servers.iter().any(|server| !server.keys.is_fixed()))
+    }
+
+    /// Whether steps can ask for the shared store: `store_secret` is configured.
+    pub fn shares(&self) -> bool {
+        self.shares
+    }
+
+    /// What each of [`Engine::counters`] counts.
+    pub fn describe_counters(&self) -> Vec<Counter> {
+        self.metrics.describe()
+    }
+
+    /// The counters, which only ever grow.
+    pub fn counters(&self) -> impl Iterator<Item = u64> {
+        self.metrics.values()
+    }
+
+    /// Counts a request that the host refused itself.
+    pub fn count_refusal(&self, reason: Reason) {
+        self.metrics.decided(Tally::NONE.issuer, Source::None, reason);
     }
 
     /// The headers that an allowed request may carry upstream. The host removes them from every request first, on every path.
@@ -81,63 +212,234 @@ impl Engine {
         self.upstream_headers.iter().map(|h| h.name.as_ref())
     }
 
-    /// Decides at once, without claims and headers. Allocates nothing where the token is remembered.
-    ///
-    /// # Errors
-    /// The reason of the refusal; [`Engine::response`] has the answer for it.
-    pub fn decide(&self, request: &Request<'_>) -> Result<(), Reason> {
-        self.evaluate(request, None).map(|_bound| ())
-    }
-
-    /// Decides with claims and headers for the upstream, as a check that may have steps to take.
-    pub fn begin(self: &Arc<Self>, request: &Request<'_>) -> Check {
-        let mut claims = Vec::new();
-        let granted = self.evaluate(request, Some(&mut claims)).map(|bound| {
-            let headers = respond::headers(&self.upstream_headers, &claims);
-            Granted::new(bound, claims, headers)
-        });
-        Check::decided(Arc::clone(self), granted)
-    }
-
     /// The answer to a request that was refused for `reason`.
     pub fn response(&self, reason: Reason) -> &Response {
         self.responses.of(reason)
     }
 
-    fn evaluate(&self, request: &Request<'_>, claims: Option<&mut Vec<u8>>) -> Result<Bound, Reason> {
+    /// Decides at once, without claims and headers. Allocates nothing where the token is remembered.
+    ///
+    /// # Errors
+    /// The reason of the refusal, [`Engine::response`] has the answer for it; `None`: there are steps to take, [`Engine::begin`] knows which.
+    pub fn decide(&self, request: &Request<'_>) -> Result<(), Option<Reason>> {
+        let mut tally = Tally::NONE;
+        let reason = match self.evaluate(request, false, &mut tally) {
+            Ok(_bound) => Reason::Allowed,
+            Err(Stop::Refuse(reason)) => reason,
+            Err(Stop::Keys(..) | Stop::Introspect(..)) => return Err(None),
+        };
+        self.metrics.decided(tally.issuer, tally.source, reason);
+        if reason == Reason::Allowed { Ok(()) } else { Err(Some(reason)) }
+    }
+
+    /// Decides with claims and headers for the upstream, as a check that may have steps to take.
+    pub fn begin(self: &Arc<Self>, request: &Request<'_>) -> Check {
+        let mut tally = Tally::NONE;
+        let outcome = match self.evaluate(request, true, &mut tally) {
+            Ok(judged) => Ok(judged),
+            Err(Stop::Refuse(reason)) => Err(reason),
+            Err(stop) => return self.begin_flow(request, stop),
+        };
+        self.metrics.decided(tally.issuer, tally.source, outcome.as_ref().map_or_else(|r| *r, |_| Reason::Allowed));
+        Check::new(Arc::clone(self), Run::done(outcome.map(|judged| self.grant(judged)).map_err(Refusal::from)))
+    }
+
+    fn begin_flow(self: &Arc<Self>, request: &Request<'_>, stop: Stop) -> Check {
+        let subject = credentials(request).and_then(|token| {
+            Ok(Subject { token: token.to_vec(), identity: self.rules.identity(request.certificate)? })
+        });
+        let engine = Arc::clone(self);
+        let run = Run::begin(request.now, |host| async move {
+            let mut tally = Tally { source: Source::Miss, ..Tally::NONE };
+            let outcome = match subject {
+                Ok(subject) => engine.go_on(&host, &subject, stop, &mut tally).await,
+                Err(reason) => Err(reason.into()),
+            };
+            let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Allowed);
+            engine.metrics.decided(tally.issuer, tally.source, reason);
+            outcome.map(|judged| engine.grant(judged))
+        });
+        Check::new(Arc::clone(self), run)
+    }
+
+    fn grant(&self, Judged { bound, claims }: Judged) -> Granted {
+        let headers = respond::headers(&self.upstream_headers, &claims);
+        Granted::new(bound, claims, headers)
+    }
+
+    fn evaluate(&self, request: &Request<'_>, claims: bool, tally: &mut Tally) -> Result<Judged, Stop> {
         let token = credentials(request)?;
-        if request.early_data && self.verifier.needs_certificate() {
-            return Err(Reason::EarlyData);
+        if request.early_data && self.rules.needs_certificate() {
+            return Err(Reason::EarlyData.into());
         }
         let certificate = self.certificate_bytes(request.certificate);
         let (known, remembered) = match self.memory.try_lock() {
-            Ok(mut memory) => (certificate.and_then(|bytes| memory.identities.get(bytes)), memory.tokens.get(token)),
+            Ok(mut memory) => {
+                let known = certificate.and_then(|bytes| memory.identities.get(bytes));
+                (known, memory.tokens.get(token).and_then(|known| self.recall(known, claims, request.now)))
+            }
             Err(_) => (None, None),
         };
         let identity = match (known, certificate) {
             (Some(identity), _) => Some(identity),
-            (None, None) => self.verifier.identity(request.certificate)?,
+            (None, None) => self.rules.identity(request.certificate)?,
             (None, Some(bytes)) => self.learn(request.certificate, bytes)?,
         };
-        if let Some(facts) = remembered {
-            let bound = self.verifier.check_request(&facts, identity.as_ref(), request.now)?;
-            if let Some(claims) = claims {
-                *claims = b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?;
-            }
-            return Ok(bound);
+        if let Some((facts, issuer, kept)) = remembered {
+            *tally = Tally { issuer, source: Source::Hit };
+            let bound = self.rules.check_request(&facts, identity.as_ref(), request.now)?;
+            let claims = match kept {
+                Some(claims) => claims,
+                None if claims => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
+                None => Vec::new(),
+            };
+            return Ok(Judged { bound, claims });
         }
-        let verified = self
-            .verifier
-            .verify_identity(token, identity.as_ref(), request.now)
+        tally.source = Source::Miss;
+        self.judge(token, identity.as_ref(), request.now, tally).map_err(|stop| {
             // Whatever else is wrong with it: what is no token68 is no bearer token but a malformed header.
-            .map_err(|reason| if is_token68(token) { reason } else { Reason::MalformedAuthorization })?;
+            if is_token68(token) { stop } else { Reason::MalformedAuthorization.into() }
+        })
+    }
+
+    /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
+    fn recall(&self, known: &Known, claims: bool, now: i64) -> Option<(Facts, usize, Option<Vec<u8>>)> {
+        let issuer = usize::try_from(known.issuer).ok()?;
+        if now >= known.fresh_until || self.servers.get(issuer)?.keys.epoch() != known.epoch {
+            return None;
+        }
+        let kept = known.claims.as_ref().map(|kept| if claims { kept.to_vec() } else { Vec::new() });
+        Some((known.facts, issuer, kept))
+    }
+
+    /// Decides about a token that is not remembered, as far as that goes without steps.
+    fn judge(&self, token: &[u8], identity: Option<&Identity>, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
+        if self.introspection && (!self.bearer || !Compact::is_like(token)) {
+            if token.len() > MAX_TOKEN {
+                return Err(Reason::TokenTooLarge.into());
+            }
+            tally.issuer = 0;
+            self.check_refused(token, now)?;
+            return Err(Stop::Introspect(0, None));
+        }
+        let (unverified, bound) = self.rules.read(token, identity, now)?;
+        let (issuer, facts) = (unverified.issuer, unverified.facts);
+        tally.issuer = issuer;
+        let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
+        let epoch = server.keys.epoch();
+        let keys = server.keys.usable(now).map_err(|why| match why {
+            Some(why) => Stop::Keys(issuer, why, Reason::KeysUnavailable),
+            None => Reason::KeysUnavailable.into(),
+        })?;
+        let claims = self.rules.verify(unverified, &keys.set).map_err(|reason| match reason {
+            Reason::KeyUnknown | Reason::SignatureInvalid => match server.keys.after(reason, now) {
+                Ok(why) => Stop::Keys(issuer, why, reason),
+                Err(reason) => reason.into(),
+            },
+            reason => reason.into(),
+        })?;
+        if self.introspect_jwt && server.introspection.is_some() {
+            self.check_refused(token, now)?;
+            return Err(Stop::Introspect(issuer, Some((facts, claims))));
+        }
+        self.remember(token, Known { facts, fresh_until: keys.until, issuer: issuer as u32, epoch, claims: None }, now);
+        Ok(Judged { bound, claims })
+    }
+
+    fn remember(&self, token: &[u8], known: Known, now: i64) {
         if let Ok(mut memory) = self.memory.try_lock() {
-            memory.tokens.insert(token, verified.facts, request.now);
+            memory.tokens.insert(token, known, now);
         }
-        if let Some(claims) = claims {
-            *claims = verified.claims;
+    }
+
+    fn check_refused(&self, token: &[u8], now: i64) -> Result<(), Reason> {
+        let refused = self.memory.try_lock().ok().and_then(|mut memory| memory.refused.get(token).copied());
+        match refused {
+            Some(refused) if now < refused.until => Err(refused.reason),
+            _ => Ok(()),
         }
-        Ok(verified.bound)
+    }
+
+    /// Takes the steps that a decision needs.
+    async fn go_on(&self, host: &Host, subject: &Subject, stop: Stop, tally: &mut Tally) -> Result<Judged, Refusal> {
+        let begun = host.now();
+        let mut stop = stop;
+        // One load, one refetch, and the introspection behind them: more would be a loop.
+        let (mut loaded, mut refetched) = (false, false);
+        loop {
+            match stop {
+                Stop::Refuse(reason) => return Err(reason.into()),
+                Stop::Introspect(issuer, jwt) => return self.introspect(host, subject, issuer, jwt, tally).await,
+                Stop::Keys(issuer, why, reason) => {
+                    tally.issuer = issuer;
+                    let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
+                    // Keys that were fetched for this very request need not be fetched once more.
+                    let over = match why {
+                        Why::Load => std::mem::replace(&mut loaded, true),
+                        Why::Refetch => {
+                            std::mem::replace(&mut refetched, true) || (loaded && server.keys.fetched_since(begun))
+                        }
+                    };
+                    if over {
+                        return Err(reason.into());
+                    }
+                    server.fetch_keys(host, why).await?;
+                }
+            }
+            stop = match self.judge(&subject.token, subject.identity.as_ref(), host.now(), tally) {
+                Ok(judged) => return Ok(judged),
+                Err(stop) => stop,
+            };
+        }
+    }
+
+    /// Asks the issuer about a token, and decides by what it says. A JWT's own facts hold besides.
+    async fn introspect(
+        &self,
+        host: &Host,
+        subject: &Subject,
+        issuer: usize,
+        jwt: Option<(Facts, Vec<u8>)>,
+        tally: &mut Tally,
+    ) -> Result<Judged, Refusal> {
+        tally.issuer = issuer;
+        let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
+        let setup = server.introspection.as_ref().ok_or(Reason::InternalError)?;
+        let epoch = server.keys.epoch();
+        let token = std::str::from_utf8(&subject.token).map_err(|_| Reason::MalformedAuthorization)?;
+        let learned = server.introspect(host, token).await?;
+        let now = host.now();
+        let said = match learned.said {
+            Introspected::Inactive => Err(Reason::TokenInactive),
+            Introspected::Active(said) => {
+                self.accept(issuer, &said, jwt.as_ref().map(|(facts, _)| *facts)).map(|facts| (facts, said))
+            }
+        };
+        let (facts, said) = said.inspect_err(|reason| {
+            let refused = Refused { reason: *reason, until: now.saturating_add(setup.ttl_neg) };
+            if let Ok(mut memory) = self.memory.try_lock() {
+                memory.refused.insert(&subject.token, refused, now);
+            }
+        })?;
+        let fresh_until = learned.at.saturating_add(setup.ttl);
+        if now < fresh_until.min(facts.expires) {
+            // A JWT holds its claims itself.
+            let claims = jwt.is_none().then(|| said.as_slice().into());
+            self.remember(&subject.token, Known { facts, fresh_until, issuer: issuer as u32, epoch, claims }, now);
+        }
+        let bound = self.rules.check_request(&facts, subject.identity.as_ref(), now)?;
+        Ok(Judged { bound, claims: jwt.map_or(said, |(_, claims)| claims) })
+    }
+
+    /// Holds what the server says of an active token to the rules.
+    fn accept(&self, issuer: usize, said: &[u8], jwt: Option<Facts>) -> Result<Facts, Reason> {
+        let claims = json::parse_object(said).map_err(|_| Reason::ClaimsMalformed)?;
+        let facts = self.rules.policy.introspected(issuer, &claims)?;
+        match jwt {
+            // Scopes, groups and roles were found in what the issuer signed.
+            Some(own) => own.and(facts),
+            None => self.rules.authorize(&claims).map(|()| facts),
+        }
     }
 
     /// The bytes of a certificate that is to be identified. They tell its form, so that the same bytes in the wrong one are not
@@ -145,7 +447,7 @@ impl Engine {
     fn certificate_bytes<'a>(&self, certificate: ClientCertificate<'a>) -> Option<&'a [u8]> {
         match certificate {
             ClientCertificate::Der(bytes @ [0x30, ..]) | ClientCertificate::Pem(bytes @ [b'-', ..]) => {
-                self.verifier.needs_certificate().then_some(bytes)
+                self.rules.needs_certificate().then_some(bytes)
             }
             _ => None,
         }
@@ -153,7 +455,7 @@ impl Engine {
 
     /// Identifies a certificate, and remembers it by its bytes.
     fn learn(&self, certificate: ClientCertificate<'_>, bytes: &[u8]) -> Result<Option<Identity>, Reason> {
-        let identity = self.verifier.identity(certificate)?;
+        let identity = self.rules.identity(certificate)?;
         if let Some(identity) = identity
             && let Ok(mut memory) = self.memory.try_lock()
         {

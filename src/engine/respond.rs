@@ -13,9 +13,14 @@ pub struct Response {
     pub status: u16,
     /// The one `WWW-Authenticate` value (RFC 6750 §3), where the status has one
     pub www_authenticate: Option<Box<str>>,
+    /// `Retry-After`, seconds, where the status has one
+    pub retry_after: Option<u32>,
     /// JSON
     pub body: Box<str>,
 }
+
+/// When a client may ask again, in seconds: an authorization server that is restarted is back by then.
+const RETRY_AFTER: u32 = 5;
 
 /// The `Content-Type` of [`Response::body`].
 pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
@@ -40,6 +45,7 @@ impl Responses {
                 Answer::InsufficientScope => forbidden,
                 Answer::InvalidRequest => "Bad Request",
                 Answer::TooEarly => "Too Early",
+                Answer::Unavailable => "Service Unavailable",
                 Answer::Allow | Answer::Internal => "An unexpected error occurred",
             };
             // An allowed request has no answer of ours: a host that asks for one all the same must not find a success.
@@ -57,6 +63,7 @@ impl Responses {
                 reason,
                 status,
                 www_authenticate,
+                retry_after: (answer == Answer::Unavailable).then_some(RETRY_AFTER),
                 body: Value::Object([("message".into(), Value::Str(message.into()))].into_iter().collect())
                     .to_string()
                     .into(),
@@ -126,8 +133,12 @@ mod tests {
             (Reason::InsufficientRoles, 403, "Bearer error=\"insufficient_scope\""),
             (Reason::EarlyData, 425, "-"),
             (Reason::InternalError, 500, "-"),
+            (Reason::KeysUnavailable, 503, "-"),
+            (Reason::IntrospectionUnavailable, 503, "-"),
+            (Reason::ClientRefused, 503, "-"),
             (Reason::Allowed, 500, "-"),
         ] {
+            assert_eq!(responses.of(reason).retry_after.is_some(), status == 503);
             assert_eq!(responses.of(reason).status, status);
             assert_eq!(challenge_of(&responses, reason), challenge);
         }

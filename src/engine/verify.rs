@@ -1,13 +1,13 @@
-//! The verifier: token, certificate and time in, decision and claims out. No cache, no HTTP.
+//! The rules that every token is held to; and the verifier: token, certificate and time in, decision and claims out. No cache, no HTTP.
 
 use super::config::{Config, ConfigError};
 use crate::binding::{self, Bound, Mode};
 use crate::cert::{ClientCertificate, Identity};
-use crate::jose::json;
-use crate::jose::jwk::SkippedKey;
+use crate::jose::json::{self, Object};
+use crate::jose::jwk::{JwkSet, SkippedKey};
 use crate::reason::Reason;
 use crate::token::Facts;
-use crate::token::jwt::Policy;
+use crate::token::jwt::{Policy, Unverified};
 use crate::token::rule::Rule;
 
 /// A token that passed every check, for one request.
@@ -17,35 +17,64 @@ pub struct Verified {
     pub facts: Facts,
     /// The claims as JSON, exactly as the issuer signed them.
     pub claims: Vec<u8>,
-    pub(crate) bound: Bound,
+    pub(crate) _bound: Bound,
 }
 
 /// Layer 2: decides about one token and one certificate. Immutable; may be shared by threads.
 pub struct Verifier {
-    policy: Policy,
-    mode: Mode,
-    certificate_validity: bool,
-    leeway: i64,
-    scopes: Option<Rule>,
-    groups: Option<Rule>,
-    roles: Option<Rule>,
+    rules: Rules,
+    /// Of each issuer of the policy.
+    keys: Vec<JwkSet>,
     skipped_keys: Vec<SkippedKey>,
 }
 
 impl Verifier {
-    /// Makes a verifier from a configuration in JSON.
+    /// Makes a verifier from a configuration in JSON. It makes no requests, so the keys of each issuer must be in it.
     ///
     /// # Errors
     /// The configuration is refused.
     pub fn new(config: &[u8]) -> Result<Verifier, ConfigError> {
-        Config::parse(config).map(Verifier::from)
+        let config = Config::parse(config)?;
+        let keys = config.servers.into_iter().map(|server| server.jwks).collect::<Option<Vec<_>>>();
+        let Some(keys) = keys else {
+            return Err(ConfigError::new("jwks", "required: a verifier makes no requests, so it cannot fetch keys"));
+        };
+        Ok(Verifier { rules: config.rules, keys, skipped_keys: config.skipped_keys })
     }
 
-    /// The keys of the configured set that cannot be used.
+    /// The keys of the configured sets that cannot be used.
     pub fn skipped_keys(&self) -> &[SkippedKey] {
         &self.skipped_keys
     }
 
+    /// Checks `token` against `certificate` at `now` (Unix seconds).
+    ///
+    /// This does not look at how the token was sent: several tokens, or another scheme, are the [`super::Engine`]'s matter.
+    ///
+    /// # Errors
+    /// The reason of the refusal.
+    pub fn verify(&self, token: &[u8], certificate: ClientCertificate<'_>, now: i64) -> Result<Verified, Reason> {
+        let identity = self.rules.identity(certificate)?;
+        let (unverified, bound) = self.rules.read(token, identity.as_ref(), now)?;
+        let keys = self.keys.get(unverified.issuer).ok_or(Reason::InternalError)?;
+        let facts = unverified.facts;
+        let claims = self.rules.verify(unverified, keys)?;
+        Ok(Verified { facts, claims, _bound: bound })
+    }
+}
+
+/// What the configuration asks of a token and of a request, whoever vouches for the token.
+pub(crate) struct Rules {
+    pub(crate) policy: Policy,
+    pub(crate) mode: Mode,
+    pub(crate) certificate_validity: bool,
+    pub(crate) leeway: i64,
+    pub(crate) scopes: Option<Rule>,
+    pub(crate) groups: Option<Rule>,
+    pub(crate) roles: Option<Rule>,
+}
+
+impl Rules {
     /// The scopes of `scopes_required`, for the challenge.
     pub(crate) fn scopes(&self) -> Option<String> {
         let mut words: Vec<&str> = Vec::new();
@@ -57,29 +86,25 @@ impl Verifier {
         (!words.is_empty()).then(|| words.join(" "))
     }
 
-    /// Checks `token` against `certificate` at `now` (Unix seconds).
-    ///
-    /// This does not look at how the token was sent: several tokens, or another scheme, are the [`super::Engine`]'s matter.
-    ///
-    /// # Errors
-    /// The reason of the refusal.
-    pub fn verify(&self, token: &[u8], certificate: ClientCertificate<'_>, now: i64) -> Result<Verified, Reason> {
-        let identity = self.identity(certificate)?;
-        self.verify_identity(token, identity.as_ref(), now)
-    }
-
-    pub(crate) fn verify_identity(
+    /// Reads a JWT and checks all that needs no key.
+    pub(crate) fn read<'t>(
         &self,
-        token: &[u8],
+        token: &'t [u8],
         identity: Option<&Identity>,
         now: i64,
-    ) -> Result<Verified, Reason> {
+    ) -> Result<(Unverified<'t>, Bound), Reason> {
         let unverified = self.policy.read(token)?;
-        let facts = unverified.facts;
-        let bound = self.check_request(&facts, identity, now)?;
-        let claims = self.policy.verify(unverified)?;
-        self.authorize(&claims)?;
-        Ok(Verified { facts, claims, bound })
+        let bound = self.check_request(&unverified.facts, identity, now)?;
+        Ok((unverified, bound))
+    }
+
+    /// Checks the signature, then what a good token is allowed to; gives out the claims.
+    pub(crate) fn verify(&self, token: Unverified<'_>, keys: &JwkSet) -> Result<Vec<u8>, Reason> {
+        let claims = self.policy.verify(token, keys)?;
+        if self.authorizes() {
+            self.authorize(&json::parse_object(&claims).map_err(|_| Reason::ClaimsMalformed)?)?;
+        }
+        Ok(claims)
     }
 
     /// The checks that belong to one request: they run for a remembered token as for a new one.
@@ -116,39 +141,23 @@ impl Verifier {
         self.mode != Mode::Off || self.certificate_validity
     }
 
+    fn authorizes(&self) -> bool {
+        self.scopes.is_some() || self.groups.is_some() || self.roles.is_some()
+    }
+
     /// Scopes, groups and roles: after the signature, since 403 says that the token is good.
-    fn authorize(&self, claims: &[u8]) -> Result<(), Reason> {
-        let rules = [
+    pub(crate) fn authorize(&self, claims: &Object<'_>) -> Result<(), Reason> {
+        for (rule, reason) in [
             (&self.scopes, Reason::InsufficientScope),
             (&self.groups, Reason::InsufficientGroups),
             (&self.roles, Reason::InsufficientRoles),
-        ];
-        if rules.iter().all(|(rule, _)| rule.is_none()) {
-            return Ok(());
-        }
-        let claims = json::parse_object(claims).map_err(|_| Reason::ClaimsMalformed)?;
-        for (rule, reason) in rules {
+        ] {
             if let Some(rule) = rule
-                && !rule.holds(&claims)?
+                && !rule.holds(claims)?
             {
                 return Err(reason);
             }
         }
         Ok(())
-    }
-}
-
-impl From<Config> for Verifier {
-    fn from(config: Config) -> Verifier {
-        Verifier {
-            policy: config.policy,
-            mode: config.mode,
-            certificate_validity: config.certificate_validity,
-            leeway: config.leeway,
-            scopes: config.scopes,
-            groups: config.groups,
-            roles: config.roles,
-            skipped_keys: config.skipped_keys,
-        }
     }
 }

@@ -3,9 +3,27 @@
 use super::guard::guarded;
 use super::{
     KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_E_STATE, KB_OK, KB_STEP_ALLOW, KB_STEP_FETCH, KB_STEP_INVALID,
-    KB_STEP_RESPOND, KB_STEP_STORE, free_handle, kb_str, write,
+    KB_STEP_RESPOND, KB_STEP_STORE, Versioned, free_handle, kb_str, read_versioned, write, write_versioned,
 };
-use crate::engine::{CONTENT_TYPE, Check, FetchAnswer, Granted, Response, Step, StoreAnswer, StoreOperation};
+use crate::engine::{CONTENT_TYPE, Check, Granted, Response, Step};
+use crate::steps::{Fetch, FetchAnswer, Outcome, StoreAnswer, StoreOperation};
+
+/// `kb_answer.outcome`: a complete answer, whatever its status.
+pub const KB_FETCH_ANSWERED: u32 = 1;
+/// `kb_answer.outcome`: the name could not be resolved.
+pub const KB_FETCH_RESOLVE: u32 = 2;
+/// `kb_answer.outcome`: no connection.
+pub const KB_FETCH_CONNECT: u32 = 3;
+/// `kb_answer.outcome`: no TLS, or a server that is not to be trusted.
+pub const KB_FETCH_TLS: u32 = 4;
+/// `kb_answer.outcome`: a deadline passed.
+pub const KB_FETCH_TIMEOUT: u32 = 5;
+/// `kb_answer.outcome`: what came is not HTTP, or ended early.
+pub const KB_FETCH_MALFORMED: u32 = 6;
+/// `kb_answer.outcome`: the body is larger than `kb_fetch.max_body`.
+pub const KB_FETCH_TOO_LARGE: u32 = 7;
+/// `kb_answer.outcome`: the host has too many requests under way.
+pub const KB_FETCH_BUSY: u32 = 8;
 
 /// `kb_store.operation`: atomically insert if absent.
 pub const KB_STORE_ADD: u32 = 1;
@@ -36,6 +54,8 @@ pub struct kb_check(Check);
 pub struct kb_response {
     /// HTTP status; 0 where there is no response
     pub status: u32,
+    /// `Retry-After`, in seconds; 0: none
+    pub retry_after_s: u32,
     /// The one `WWW-Authenticate` value, or absent
     pub www_authenticate: kb_str,
     /// `Content-Type` of the body
@@ -45,12 +65,18 @@ pub struct kb_response {
 }
 
 impl kb_response {
-    pub(super) const NONE: kb_response =
-        kb_response { status: 0, www_authenticate: kb_str::ABSENT, content_type: kb_str::ABSENT, body: kb_str::ABSENT };
+    pub(super) const NONE: kb_response = kb_response {
+        status: 0,
+        retry_after_s: 0,
+        www_authenticate: kb_str::ABSENT,
+        content_type: kb_str::ABSENT,
+        body: kb_str::ABSENT,
+    };
 
     pub(super) fn of(response: &Response) -> kb_response {
         kb_response {
             status: u32::from(response.status),
+            retry_after_s: response.retry_after.unwrap_or(0),
             www_authenticate: kb_str::of_option(response.www_authenticate.as_deref().map(str::as_bytes)),
             content_type: kb_str::of(CONTENT_TYPE.as_bytes()),
             body: kb_str::of(response.body.as_bytes()),
@@ -58,34 +84,91 @@ impl kb_response {
     }
 }
 
-/// One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server.
+/// One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server as `tls` says. Set
+/// `struct_size` first; the rest is filled.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct kb_fetch {
+    /// `sizeof(kb_fetch)` as the caller compiled it
+    pub struct_size: usize,
     /// HTTP method
     pub method: kb_str,
     /// Absolute https URL
     pub url: kb_str,
     /// The body, or absent
     pub body: kb_str,
-    /// Name of the client certificate to offer, or absent. Reuse a connection for the same one only.
-    pub client_certificate: kb_str,
-    /// Largest body to read, in bytes; a larger one is a failure
+    /// The issuer, for logs
+    pub issuer: kb_str,
+    /// "metadata", "jwks", "introspection", "token" or "revocation", for logs
+    pub endpoint: kb_str,
+    /// 32 octets. Two fetches of one engine with the same are the same request: while one is under way, let its answer serve both
+    pub flight: kb_str,
+    /// Largest body to read, in bytes; a larger one is `KB_FETCH_TOO_LARGE`
     pub max_body: usize,
-    /// Time for the whole exchange, in milliseconds
+    /// How to connect: the index for `kb_engine_tls()`. Reuse a connection for the same one only
+    pub tls: u32,
+    /// For the TCP connection, and again for the TLS handshake, in milliseconds
+    pub connect_timeout_ms: u32,
+    /// Between two writes, in milliseconds
+    pub send_timeout_ms: u32,
+    /// Between two reads, in milliseconds
+    pub read_timeout_ms: u32,
+    /// For the whole exchange, in milliseconds
     pub timeout_ms: u32,
 }
 
-/// One operation on the store that all workers, and perhaps all nodes, share.
+impl Versioned for kb_fetch {
+    const V1: usize = std::mem::offset_of!(kb_fetch, timeout_ms) + size_of::<u32>();
+}
+
+/// What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
 #[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_answer {
+    /// `sizeof(kb_answer)` as the caller compiled it
+    pub struct_size: usize,
+    /// `KB_FETCH_ANSWERED`, or how it failed
+    pub outcome: u32,
+    /// HTTP status; 0 unless answered
+    pub status: u32,
+    /// `Content-Type`, or absent
+    pub content_type: kb_str,
+    /// `Retry-After`, or absent
+    pub retry_after: kb_str,
+    /// The whole body, or absent
+    pub body: kb_str,
+    /// How long it took, in microseconds
+    pub elapsed_us: u32,
+    /// 1: the answer of another check's fetch with the same `flight`
+    pub joined: u32,
+}
+
+impl Versioned for kb_answer {
+    const V1: usize = std::mem::offset_of!(kb_answer, joined) + size_of::<u32>();
+}
+
+/// One operation on the store that all workers, and perhaps all nodes, share. Set `struct_size` first; the rest is filled.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct kb_store {
+    /// `sizeof(kb_store)` as the caller compiled it
+    pub struct_size: usize,
     /// `KB_STORE_ADD`, `KB_STORE_GET`, `KB_STORE_PUT` or `KB_STORE_DELETE`
     pub operation: u32,
-    /// How long the entry lives, in seconds
+    /// How long the entry lives, in seconds; at least 1
     pub ttl_s: u32,
-    /// The key: a hash, never a token
+    /// Wait so long before, in milliseconds: another worker is about to write it
+    pub delay_ms: u32,
+    /// 0
+    pub reserved: u32,
+    /// The key, 32 octets: a hash, never a token
     pub key: kb_str,
-    /// The value of `KB_STORE_ADD` and `KB_STORE_PUT`
+    /// The value of `KB_STORE_ADD` and `KB_STORE_PUT`; sealed: who reads the store learns nothing from it
     pub value: kb_str,
+}
+
+impl Versioned for kb_store {
+    const V1: usize = std::mem::offset_of!(kb_store, value) + size_of::<kb_str>();
 }
 
 impl kb_check {
@@ -104,6 +187,13 @@ impl kb_check {
 
     pub(super) fn reason(&self) -> u32 {
         self.0.reason().map_or(0, |reason| reason as u32)
+    }
+
+    pub(super) fn fetch(&self) -> Result<&Fetch, i32> {
+        match self.0.step() {
+            Step::Fetch(fetch) => Ok(fetch),
+            _ => Err(KB_E_STATE),
+        }
     }
 
     fn granted(&self) -> Result<&Granted, i32> {
@@ -127,6 +217,28 @@ unsafe fn read<'c, T>(check: *const kb_check, out: *mut T, get: impl FnOnce(&'c 
         match get(check) {
             // SAFETY: the caller's.
             Ok(value) => unsafe { write(out, value) },
+            Err(status) => status,
+        }
+    })
+}
+
+/// Likewise for an output that begins with its `struct_size`.
+///
+/// # Safety
+/// As for [`read`].
+unsafe fn read_step<'c, T: Versioned>(
+    check: *const kb_check,
+    out: *mut T,
+    get: impl FnOnce(&'c kb_check) -> Result<T, i32>,
+) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(check) = (unsafe { check.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        match get(check) {
+            // SAFETY: the caller's.
+            Ok(value) => unsafe { write_versioned(out, value) },
             Err(status) => status,
         }
     })
@@ -210,7 +322,26 @@ pub unsafe extern "C" fn kb_check_response(check: *const kb_check, response: *mu
     }
 }
 
-/// The claims of an allowed token as JSON, exactly as the issuer signed them.
+/// What the log should say of a refusal, besides the reason: what the authorization server did wrong. Holds no token, secret or claim.
+///
+/// # Arguments
+/// - `detail`: receives a sentence, or absent
+///
+/// # Lifetimes
+/// Valid until the check is freed.
+///
+/// # Errors
+/// `KB_E_NULL`.
+///
+/// # Safety
+/// `check` is NULL or live; `detail` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb_str) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { read(check, detail, |check| Ok(kb_str::of_option(check.0.detail().map(str::as_bytes)))) }
+}
+
+/// The claims of an allowed token as JSON, exactly as its issuer gave them.
 ///
 /// # Arguments
 /// - `json`: receives the claims
@@ -262,13 +393,13 @@ pub unsafe extern "C" fn kb_check_header(
 /// The request to perform.
 ///
 /// # Arguments
-/// - `fetch`: receives the request; its headers are read with `kb_check_fetch_header()`
+/// - `fetch`: set `struct_size`; the rest is filled. Headers are read with `kb_check_fetch_header()`
 ///
 /// # Lifetimes
 /// Valid until the next call with this check that is not const.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
 ///
 /// # Safety
 /// `check` is NULL or live; `fetch` is writable.
@@ -276,16 +407,23 @@ pub unsafe extern "C" fn kb_check_header(
 pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_fetch) -> i32 {
     // SAFETY: the caller's.
     unsafe {
-        read(check, fetch, |check| match check.0.step() {
-            Step::Fetch(fetch) => Ok(kb_fetch {
+        read_step(check, fetch, |check| {
+            let fetch = check.fetch()?;
+            Ok(kb_fetch {
+                struct_size: size_of::<kb_fetch>(),
                 method: kb_str::of(fetch.method.as_bytes()),
                 url: kb_str::of(fetch.url.as_bytes()),
                 body: kb_str::of_option((!fetch.body.is_empty()).then_some(&fetch.body)),
-                client_certificate: kb_str::of_option(fetch.client_certificate.as_deref().map(str::as_bytes)),
+                issuer: kb_str::of_option(check.0.issuer(fetch).map(str::as_bytes)),
+                endpoint: kb_str::of_option(fetch.endpoint.map(|endpoint| endpoint.name().as_bytes())),
+                flight: kb_str::of(&fetch.flight),
                 max_body: fetch.max_body,
-                timeout_ms: fetch.timeout_ms,
-            }),
-            _ => Err(KB_E_STATE),
+                tls: u32::try_from(fetch.tls).map_err(|_| KB_E_RANGE)?,
+                connect_timeout_ms: fetch.timeouts.connect,
+                send_timeout_ms: fetch.timeouts.send,
+                read_timeout_ms: fetch.timeouts.read,
+                timeout_ms: fetch.timeouts.total,
+            })
         })
     }
 }
@@ -314,10 +452,7 @@ pub unsafe extern "C" fn kb_check_fetch_header(
     // SAFETY: the caller's.
     unsafe {
         read_header(check, name, value, |check| {
-            let Step::Fetch(fetch) = check.0.step() else {
-                return Err(KB_E_STATE);
-            };
-            let (name, value) = fetch.headers.get(index).ok_or(KB_E_RANGE)?;
+            let (name, value) = check.fetch()?.headers.get(index).ok_or(KB_E_RANGE)?;
             Ok((kb_str::of(name.as_bytes()), kb_str::of(value.as_bytes())))
         })
     }
@@ -326,50 +461,77 @@ pub unsafe extern "C" fn kb_check_fetch_header(
 /// Takes the answer to `KB_STEP_FETCH`; then read the next step.
 ///
 /// # Arguments
-/// - `now_s`: Unix time, seconds
-/// - `status`: HTTP status, or 0 where there was no complete answer
-/// - `content_type`: its `Content-Type`, or absent
-/// - `body`: its whole body, or absent; nothing of it is kept
+/// - `now_s`: Unix time, seconds; greater than 0
+/// - `answer`: what came; nothing of it is kept
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_ARGUMENT`: no HTTP status; `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small, `now_s` is not set, no such outcome, or an answer without an HTTP status;
+/// `KB_E_STATE`: the step is not `KB_STEP_FETCH`.
 ///
 /// # Safety
-/// `check` is NULL or live; the pointers have the given lengths.
+/// `check` is NULL or live; `answer` is NULL or has the `struct_size` that it says, and its pointers the given lengths.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kb_check_fetched(
-    check: *mut kb_check,
-    now_s: i64,
-    status: u32,
-    content_type: kb_str,
-    body: kb_str,
-) -> i32 {
+pub unsafe extern "C" fn kb_check_fetched(check: *mut kb_check, now_s: i64, answer: *const kb_answer) -> i32 {
     guarded(KB_E_PANIC, || {
         // SAFETY: the caller's.
-        let Some(check) = (unsafe { check.as_mut() }) else {
+        let Some(check) = (unsafe { check.as_mut() }).filter(|_| !answer.is_null()) else {
             return KB_E_NULL;
         };
-        let Some(status) = u16::try_from(status).ok().filter(|s| matches!(s, 0 | 100..=599)) else {
+        // SAFETY: the caller's, and not NULL.
+        let answer = match unsafe { read_versioned(answer) } {
+            Ok(answer) => answer,
+            Err(status) => return status,
+        };
+        let Some(outcome) = outcome(answer.outcome).filter(|_| now_s > 0) else {
+            return KB_E_ARGUMENT;
+        };
+        let status = u16::try_from(answer.status).ok().filter(|status| match outcome {
+            Outcome::Answered => matches!(status, 100..=599),
+            _ => *status == 0,
+        });
+        let Some(status) = status else {
             return KB_E_ARGUMENT;
         };
         // SAFETY: the caller's.
-        let (content_type, body) = unsafe { (content_type.get(), body.get()) };
-        let answer =
-            FetchAnswer { status, content_type: content_type.unwrap_or_default(), body: body.unwrap_or_default() };
+        let (content_type, retry_after, body) =
+            unsafe { (answer.content_type.get(), answer.retry_after.get(), answer.body.get()) };
+        let answer = FetchAnswer {
+            outcome,
+            status,
+            content_type: content_type.unwrap_or_default(),
+            retry_after: retry_after.unwrap_or_default(),
+            body: body.unwrap_or_default(),
+            elapsed_us: answer.elapsed_us,
+            joined: answer.joined != 0,
+        };
         check.0.fetched(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
+    })
+}
+
+fn outcome(number: u32) -> Option<Outcome> {
+    Some(match number {
+        KB_FETCH_ANSWERED => Outcome::Answered,
+        KB_FETCH_RESOLVE => Outcome::Resolve,
+        KB_FETCH_CONNECT => Outcome::Connect,
+        KB_FETCH_TLS => Outcome::Tls,
+        KB_FETCH_TIMEOUT => Outcome::Timeout,
+        KB_FETCH_MALFORMED => Outcome::Malformed,
+        KB_FETCH_TOO_LARGE => Outcome::TooLarge,
+        KB_FETCH_BUSY => Outcome::Busy,
+        _ => return None,
     })
 }
 
 /// The store operation to perform.
 ///
 /// # Arguments
-/// - `store`: receives the operation
+/// - `store`: set `struct_size`; the rest is filled
 ///
 /// # Lifetimes
 /// Valid until the next call with this check that is not const.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
 ///
 /// # Safety
 /// `check` is NULL or live; `store` is writable.
@@ -377,8 +539,9 @@ pub unsafe extern "C" fn kb_check_fetched(
 pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_store) -> i32 {
     // SAFETY: the caller's.
     unsafe {
-        read(check, store, |check| match check.0.step() {
+        read_step(check, store, |check| match check.0.step() {
             Step::Store(store) => Ok(kb_store {
+                struct_size: size_of::<kb_store>(),
                 operation: match store.operation {
                     StoreOperation::Add => KB_STORE_ADD,
                     StoreOperation::Get => KB_STORE_GET,
@@ -386,6 +549,8 @@ pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_s
                     StoreOperation::Delete => KB_STORE_DELETE,
                 },
                 ttl_s: store.ttl,
+                delay_ms: store.delay_ms,
+                reserved: 0,
                 key: kb_str::of(&store.key),
                 value: kb_str::of(&store.value),
             }),
@@ -397,12 +562,12 @@ pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_s
 /// Takes the answer to `KB_STEP_STORE`; then read the next step.
 ///
 /// # Arguments
-/// - `now_s`: Unix time, seconds
+/// - `now_s`: Unix time, seconds; greater than 0
 /// - `answer`: `KB_STORED`, `KB_STORE_EXISTS`, `KB_STORE_FOUND`, `KB_STORE_ABSENT` or `KB_STORE_FAILED`
 /// - `value`: the value with `KB_STORE_FOUND`, else absent; nothing of it is kept
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_ARGUMENT`: no such answer; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: no such answer, or `now_s` is not set; `KB_E_STATE`: the step is not `KB_STEP_STORE`.
 ///
 /// # Safety
 /// `check` is NULL or live; the pointer has the given length.
@@ -414,6 +579,9 @@ pub unsafe extern "C" fn kb_check_stored(check: *mut kb_check, now_s: i64, answe
         let Some(check) = check else {
             return KB_E_NULL;
         };
+        if now_s <= 0 {
+            return KB_E_ARGUMENT;
+        }
         let answer = match (answer, value) {
             (KB_STORED, _) => StoreAnswer::Done,
             (KB_STORE_EXISTS, _) => StoreAnswer::Exists,

@@ -1,15 +1,15 @@
 //! Layer 3: the engine and the one call of the hot path.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::check::{kb_check, kb_response};
 use super::guard::guarded;
 use super::{
     KB_E_ARGUMENT, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW, KB_STEP_RESPOND,
-    certificate, free_handle, kb_str, new_handle, openssl, write,
+    Versioned, certificate, free_handle, kb_str, new_handle, openssl, read_versioned, write, write_versioned,
 };
 use crate::cert::ClientCertificate;
-use crate::engine::{Engine, Request};
+use crate::engine::{Counter, Engine, Request, TlsProfile};
 use crate::reason::Reason;
 
 /// Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
@@ -19,12 +19,14 @@ pub const KB_WANT_CLAIMS: u32 = 2;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
 pub struct kb_engine {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     warnings: Vec<String>,
+    pub(super) counters: OnceLock<Vec<Counter>>,
 }
 
 /// The facts of one request. Set all of it to 0 first, then `struct_size`.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct kb_facts {
     /// `sizeof(kb_facts)` as the caller compiled it
     pub struct_size: usize,
@@ -49,10 +51,9 @@ pub struct kb_facts {
     pub reserved: u32,
 }
 
-/// Size of the first version of [`kb_facts`]: a host that was compiled with it stays welcome when the struct has grown.
-const FACTS_V1: usize = std::mem::offset_of!(kb_facts, reserved) + size_of::<u32>();
-/// Likewise for [`kb_decision`].
-const DECISION_V1: usize = std::mem::offset_of!(kb_decision, check) + size_of::<*mut kb_check>();
+impl Versioned for kb_facts {
+    const V1: usize = std::mem::offset_of!(kb_facts, reserved) + size_of::<u32>();
+}
 
 /// What is to be done with the request.
 #[repr(C)]
@@ -68,7 +69,48 @@ pub struct kb_decision {
     /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
     /// next step. Free it with `kb_check_free()`
     pub check: *mut kb_check,
+    /// The first four octets of the token's SHA-256, for the log: 0 where the request is allowed, or has no token
+    pub token_id: u32,
 }
+
+/// How to connect to an authorization server. Set `struct_size` first; the rest is filled.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_tls {
+    /// `sizeof(kb_tls)` as the caller compiled it
+    pub struct_size: usize,
+    /// Name of the client certificate in the configuration, or absent: offer none
+    pub name: kb_str,
+    /// Its chain, or absent: the path of a PEM file, or PEM (it begins with `-----BEGIN`)
+    pub certificate: kb_str,
+    /// Its private key, likewise
+    pub private_key: kb_str,
+    /// The CA certificates that vouch for the server, likewise; absent: those that the host trusts anyway
+    pub trusted: kb_str,
+    /// 1: verify the server's certificate and name; 0: the operator has turned that off
+    pub verify: u32,
+}
+
+impl Versioned for kb_tls {
+    const V1: usize = std::mem::offset_of!(kb_tls, verify) + size_of::<u32>();
+}
+
+impl kb_tls {
+    fn of(profile: &TlsProfile) -> kb_tls {
+        let text = |text: &Option<String>| kb_str::of_option(text.as_deref().map(str::as_bytes));
+        kb_tls {
+            struct_size: size_of::<kb_tls>(),
+            name: text(&profile.name),
+            certificate: text(&profile.certificate),
+            private_key: kb_str::of_option(profile.private_key.as_ref().map(|key| key.as_bytes())),
+            trusted: text(&profile.trusted),
+            verify: u32::from(profile.verify),
+        }
+    }
+}
+
+/// Size of the first version of [`kb_decision`].
+const DECISION_V1: usize = std::mem::offset_of!(kb_decision, token_id) + size_of::<u32>();
 
 /// Makes an engine.
 ///
@@ -97,8 +139,8 @@ pub unsafe extern "C" fn kb_engine_new(
 ) -> i32 {
     let new = |config: &[u8]| {
         let engine = Engine::new(config)?;
-        let warnings = engine.verifier().skipped_keys().iter().map(ToString::to_string).collect();
-        Ok(kb_engine { engine: Arc::new(engine), warnings })
+        let warnings = engine.warnings().collect();
+        Ok(kb_engine { engine: Arc::new(engine), warnings, counters: OnceLock::new() })
     };
     // SAFETY: the caller's.
     unsafe { new_handle((config, config_len), engine, (errbuf, errbuf_cap, errbuf_len), new) }
@@ -173,7 +215,50 @@ pub unsafe extern "C" fn kb_engine_upstream_header(engine: *const kb_engine, ind
     })
 }
 
-/// The answer for a client that the host itself refuses: one look and one set of messages for all refusals.
+/// How to connect to authorization servers: `kb_fetch.tls` is one of these. Load what they name when the engine is made, and refuse to
+/// start if that fails.
+///
+/// # Arguments
+/// - `index`: from 0, until `KB_E_RANGE`
+/// - `tls`: set `struct_size`; the rest is filled
+///
+/// # Lifetimes
+/// Valid until the engine is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_ARGUMENT`: `struct_size` is too small; `KB_E_RANGE`.
+///
+/// # Safety
+/// `engine` came from `kb_engine_new()` and is not freed; `tls` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_tls(engine: *const kb_engine, index: usize, tls: *mut kb_tls) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(engine) = (unsafe { engine.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        match engine.engine.tls_profiles().get(index) {
+            // SAFETY: the caller's.
+            Some(profile) => unsafe { write_versioned(tls, kb_tls::of(profile)) },
+            None => KB_E_RANGE,
+        }
+    })
+}
+
+/// Whether steps can be `KB_STEP_STORE`: the configuration has a `store_secret`. A host without a store answers `KB_STORE_FAILED`.
+///
+/// # Returns
+/// 1 or 0; 0 for NULL and after an internal error.
+///
+/// # Safety
+/// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_shares(engine: *const kb_engine) -> u32 {
+    // SAFETY: the caller's.
+    guarded(0, || unsafe { engine.as_ref() }.map_or(0, |engine| u32::from(engine.engine.shares())))
+}
+
+/// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals.
 ///
 /// # Arguments
 /// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`
@@ -195,8 +280,11 @@ pub unsafe extern "C" fn kb_engine_response(engine: *const kb_engine, reason: u3
             return KB_E_NULL;
         };
         match Reason::ALL.iter().find(|r| **r as u32 == reason && **r != Reason::Allowed) {
-            // SAFETY: the caller's.
-            Some(reason) => unsafe { write(response, kb_response::of(engine.engine.response(*reason))) },
+            Some(reason) => {
+                engine.engine.count_refusal(*reason);
+                // SAFETY: the caller's.
+                unsafe { write(response, kb_response::of(engine.engine.response(*reason))) }
+            }
             None => KB_E_RANGE,
         }
     })
@@ -236,36 +324,18 @@ pub unsafe extern "C" fn kb_engine_decide(
     decision.reason = 0;
     decision.response = kb_response::NONE;
     decision.check = std::ptr::null_mut();
+    decision.token_id = 0;
     guarded(KB_E_PANIC, || {
         // SAFETY: the caller's.
         let Some(engine) = (unsafe { engine.as_ref() }).filter(|_| !facts.is_null()) else {
             return KB_E_NULL;
         };
         // SAFETY: the caller's, and `facts` is not NULL.
-        match unsafe { read_facts(facts).and_then(|facts| decide(engine, &facts, decision)) } {
+        match unsafe { read_versioned(facts).and_then(|facts| decide(engine, &facts, decision)) } {
             Ok(()) => KB_OK,
             Err(status) => status,
         }
     })
-}
-
-/// Reads as much of the facts as both sides know; what the host does not know is 0, which is absent.
-///
-/// # Safety
-/// `facts` is not NULL, and has the `struct_size` that it says.
-unsafe fn read_facts(facts: *const kb_facts) -> Result<kb_facts, i32> {
-    // SAFETY: every version begins with it.
-    let size = unsafe { (&raw const (*facts).struct_size).read() };
-    if size < FACTS_V1 {
-        return Err(KB_E_ARGUMENT);
-    }
-    let mut own = std::mem::MaybeUninit::<kb_facts>::zeroed();
-    // SAFETY: both have at least that many bytes, and all bits zero are valid facts.
-    unsafe {
-        let bytes = size.min(size_of::<kb_facts>());
-        std::ptr::copy_nonoverlapping(facts.cast::<u8>(), own.as_mut_ptr().cast::<u8>(), bytes);
-        Ok(own.assume_init())
-    }
 }
 
 /// # Safety
@@ -305,8 +375,7 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         // SAFETY: the caller's.
         unsafe {
             request.early_data |= openssl.early(facts.ssl);
-            identity =
-                if engine.engine.verifier().needs_certificate() { openssl.identity(facts.ssl) } else { Ok(None) };
+            identity = if engine.engine.needs_certificate() { openssl.identity(facts.ssl) } else { Ok(None) };
         }
         request.certificate = match &identity {
             Ok(Some(identity)) => ClientCertificate::Known(identity),
@@ -315,33 +384,38 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
             Err(_) => ClientCertificate::Der(&[]),
         };
     }
-    if facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.upstream_header_names().len() > 0 {
-        let check = engine.engine.begin(&request);
-        match check.reason() {
-            Some(reason) if reason != Reason::Allowed => decision.respond(&engine.engine, reason),
-            _ => {
-                let check = kb_check::new(check);
-                decision.step = check.step();
-                decision.reason = check.reason();
-                decision.check = Box::into_raw(Box::new(check));
-            }
+    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.upstream_header_names().len() > 0;
+    let at_once = if whole { Err(None) } else { engine.engine.decide(&request) };
+    match at_once {
+        Ok(()) => {
+            decision.step = KB_STEP_ALLOW;
+            decision.reason = Reason::Allowed as u32;
         }
-    } else {
-        match engine.engine.decide(&request) {
-            Ok(()) => {
-                decision.step = KB_STEP_ALLOW;
-                decision.reason = Reason::Allowed as u32;
+        Err(Some(reason)) => decision.respond(&engine.engine, &request, reason),
+        Err(None) => {
+            let check = engine.engine.begin(&request);
+            match check.reason() {
+                Some(reason) if reason != Reason::Allowed => decision.respond(&engine.engine, &request, reason),
+                reason => {
+                    let check = kb_check::new(check);
+                    decision.step = check.step();
+                    decision.reason = check.reason();
+                    decision.check = Box::into_raw(Box::new(check));
+                    if reason.is_none() {
+                        decision.token_id = request.token_id();
+                    }
+                }
             }
-            Err(reason) => decision.respond(&engine.engine, reason),
         }
     }
     Ok(())
 }
 
 impl kb_decision {
-    fn respond(&mut self, engine: &Engine, reason: Reason) {
+    fn respond(&mut self, engine: &Engine, request: &Request<'_>, reason: Reason) {
         self.step = KB_STEP_RESPOND;
         self.reason = reason as u32;
         self.response = kb_response::of(engine.response(reason));
+        self.token_id = request.token_id();
     }
 }

@@ -15,10 +15,16 @@ mod engine;
 
 mod check;
 
+mod exchange;
+
+mod metrics;
+
 use std::ffi::{c_char, c_void};
 
 pub use check::*;
 pub use engine::*;
+pub use exchange::*;
+pub use metrics::*;
 pub use primitives::*;
 pub use verifier::*;
 
@@ -48,6 +54,10 @@ pub const KB_E_KEY: i32 = -6;
 pub const KB_E_RANGE: i32 = -7;
 /// The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
 pub const KB_E_NO_OPENSSL: i32 = -8;
+/// What came from the server is not HTTP, or ended early.
+pub const KB_E_HTTP: i32 = -10;
+/// The server's answer is larger than asked for.
+pub const KB_E_TOO_LARGE: i32 = -11;
 /// Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
 /// `kb_check_stored()` answers RESPOND from then on.
 pub const KB_E_PANIC: i32 = -99;
@@ -164,6 +174,53 @@ unsafe fn write<T>(out: *mut T, value: T) -> i32 {
     KB_OK
 }
 
+/// A struct that begins with the `struct_size` that the caller compiled it with.
+trait Versioned: Copy {
+    /// The size of its first version: a host that was compiled with it stays welcome when the struct has grown.
+    const V1: usize;
+}
+
+/// Writes an output that begins with its `struct_size`, as much of it as the caller knows.
+///
+/// # Safety
+/// `out` is NULL, or has the `struct_size` that it says.
+unsafe fn write_versioned<T: Versioned>(out: *mut T, value: T) -> i32 {
+    if out.is_null() {
+        return KB_E_NULL;
+    }
+    // SAFETY: not NULL, and every version begins with it.
+    let size = unsafe { out.cast::<usize>().read() };
+    if size < T::V1 {
+        return KB_E_ARGUMENT;
+    }
+    let head = size_of::<usize>();
+    let len = size.min(size_of::<T>()).saturating_sub(head);
+    // SAFETY: both have that many bytes behind their first member, which stays as it is.
+    unsafe {
+        let from = (&raw const value).cast::<u8>().add(head);
+        std::ptr::copy_nonoverlapping(from, out.cast::<u8>().add(head), len);
+    }
+    KB_OK
+}
+
+/// Reads as much of an input as both sides know; what the host does not know is 0, which is absent.
+///
+/// # Safety
+/// `input` is not NULL, has the `struct_size` that it says, and all bits zero are a valid `T`.
+unsafe fn read_versioned<T: Versioned>(input: *const T) -> Result<T, i32> {
+    // SAFETY: every version begins with it.
+    let size = unsafe { input.cast::<usize>().read() };
+    if size < T::V1 {
+        return Err(KB_E_ARGUMENT);
+    }
+    let mut own = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: both have at least that many bytes, and all bits zero are valid.
+    unsafe {
+        std::ptr::copy_nonoverlapping(input.cast::<u8>(), own.as_mut_ptr().cast::<u8>(), size.min(size_of::<T>()));
+        Ok(own.assume_init())
+    }
+}
+
 /// What every `_new` does: makes a handle from a configuration, or says why the configuration is refused.
 ///
 /// # Safety
@@ -249,6 +306,8 @@ pub extern "C" fn kb_strerror(status: i32) -> *const c_char {
             KB_E_KEY => c"the text is not a usable public key",
             KB_E_RANGE => c"there is no such element",
             KB_E_NO_OPENSSL => c"this process has no OpenSSL that keybound can call",
+            KB_E_HTTP => c"what came is not HTTP, or ended early",
+            KB_E_TOO_LARGE => c"the answer is larger than asked for",
             KB_E_PANIC => c"internal error",
             _ => c"unknown status",
         };

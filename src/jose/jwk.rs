@@ -8,7 +8,9 @@ use x509_parser::public_key;
 
 use super::b64;
 use super::json::{self, JsonError, Object, Value};
+use super::jws::{Compact, Header};
 use crate::crypto::{self, Algorithm, Curve, KeyError, PublicKey};
+use crate::reason::Reason;
 
 /// Largest JWK set, in bytes of JSON.
 pub const MAX_SET_BYTES: usize = 256 * 1024;
@@ -121,6 +123,19 @@ impl JwkSet {
         }
         keys.sort_by(|a, b| a.kid.cmp(&b.kid));
         Ok((JwkSet { keys }, skipped))
+    }
+
+    /// Checks the signature of a JWS with the keys that may have made it.
+    pub(crate) fn verify(&self, parts: &Compact<'_>, header: &Header) -> Result<(), Reason> {
+        let signature = b64::decode(parts.signature).ok_or(Reason::TokenNotJwt)?;
+        let mut known = false;
+        for key in self.candidates(header.kid.as_deref(), header.algorithm) {
+            known = true;
+            if key.verify(header.algorithm, parts.signed, &signature) {
+                return Ok(());
+            }
+        }
+        Err(if known { Reason::SignatureInvalid } else { Reason::KeyUnknown })
     }
 
     /// The keys that may have made a signature of `algorithm`: those named `kid`, or all where the token names none.

@@ -28,6 +28,16 @@ impl<'a> Compact<'a> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
+        Self::parts(token)
+    }
+
+    /// Whether a token has the three parts of a JWS. What is in them is not looked at.
+    pub(crate) fn is_like(token: &[u8]) -> bool {
+        memchr::memchr_iter(b'.', token).count() == 2
+    }
+
+    /// The same for a text whose size the caller has bounded.
+    pub(crate) fn parts(token: &'a [u8]) -> Result<Compact<'a>, Reason> {
         let mut dots = memchr::memchr_iter(b'.', token);
         let (Some(first), Some(second)) = (dots.next(), dots.next()) else {
             return Err(Reason::TokenNotJwt);
@@ -60,6 +70,8 @@ pub(crate) enum Type {
     AccessToken,
     /// `JWT`
     Jwt,
+    /// `token-introspection+jwt` (RFC 9701 §5): never an access token
+    Introspection,
     Other,
 }
 
@@ -146,6 +158,8 @@ impl Type {
             Type::AccessToken
         } else if name.eq_ignore_ascii_case("JWT") {
             Type::Jwt
+        } else if name.eq_ignore_ascii_case("token-introspection+jwt") {
+            Type::Introspection
         } else {
             Type::Other
         }

@@ -4,3 +4,4 @@ pub(crate) mod b64;
 pub mod json;
 pub mod jwk;
 pub(crate) mod jws;
+mod private;

@@ -17,17 +17,39 @@ pub(crate) const RFC9068_CLAIMS: [&str; 4] = ["sub", "client_id", "iat", "jti"];
 /// Claims that no access token has: ID tokens (OpenID Connect Core §2, §3.1.3.6, §3.3.2.11) and logout tokens.
 const FOREIGN_CLAIMS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 
-/// An issuer with its keys and the audience expected from it: no key can verify for another issuer (RFC 8725 §3.8).
+/// An issuer and the audience expected from it. Its place in [`Policy::issuers`] also names its keys: no key can verify for another
+/// issuer (RFC 8725 §3.8).
 pub(crate) struct Issuer {
     pub(crate) name: String,
-    pub(crate) keys: JwkSet,
     /// `None` only where the configuration says so by name.
     pub(crate) audience: Option<Rule>,
 }
 
-/// What a JWT must look like to be an access token.
+impl Issuer {
+    /// Checks the audience, and reads what decides. Without `exp` the token has no end of its own.
+    fn facts(&self, claims: &Object<'_>) -> Result<Facts, Reason> {
+        if let Some(audience) = &self.audience {
+            claims.at(&audience.path).ok_or(Reason::ClaimMissing)?;
+            if !audience.holds(claims)? {
+                return Err(Reason::AudienceMismatch);
+            }
+        }
+        for name in ["sub", "client_id", "jti"] {
+            claims::text(claims, name)?;
+        }
+        Ok(Facts {
+            expires: claims::date(claims, "exp")?.unwrap_or(i64::MAX),
+            not_before: claims::date(claims, "nbf")?,
+            issued: claims::date(claims, "iat")?,
+            confirmation: Confirmation::of_claims(claims),
+        })
+    }
+}
+
+/// What an access token must look like.
 pub(crate) struct Policy {
-    pub(crate) issuer: Issuer,
+    /// At least one; the first is that of opaque tokens.
+    pub(crate) issuers: Vec<Issuer>,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) types: Vec<Type>,
     /// `claims_required`; `None`: RFC 9068's for `at+jwt`, and what tells an access token for the rest.
@@ -42,6 +64,8 @@ pub(crate) struct Unverified<'a> {
     parts: Compact<'a>,
     header: Arc<Header>,
     payload: Vec<u8>,
+    /// Which issuer it claims to be from.
+    pub(crate) issuer: usize,
     pub(crate) facts: Facts,
 }
 
@@ -57,34 +81,47 @@ impl Policy {
             return Err(Reason::TypeRefused);
         }
         let payload = b64::decode(parts.payload).ok_or(Reason::TokenNotJwt)?;
-        let facts = self.facts(header.typ, &payload)?;
-        Ok(Unverified { parts, header, payload, facts })
+        let (issuer, facts) = self.facts(header.typ, &payload)?;
+        Ok(Unverified { parts, header, payload, issuer, facts })
     }
 
-    fn facts(&self, typ: Type, payload: &[u8]) -> Result<Facts, Reason> {
+    fn facts(&self, typ: Type, payload: &[u8]) -> Result<(usize, Facts), Reason> {
         let claims = json::parse_object(payload).map_err(|_| Reason::ClaimsMalformed)?;
         // RFC 9068 §4: exact comparison, a trailing slash matters.
-        let issuer = claims::text(&claims, "iss")?.ok_or(Reason::ClaimMissing)?;
-        if issuer != self.issuer.name {
-            return Err(Reason::IssuerMismatch);
-        }
-        if let Some(audience) = &self.issuer.audience {
-            claims.at(&audience.path).ok_or(Reason::ClaimMissing)?;
-            if !audience.holds(&claims)? {
-                return Err(Reason::AudienceMismatch);
-            }
-        }
-        let facts = Facts {
-            expires: claims::date(&claims, "exp")?.ok_or(Reason::ClaimMissing)?,
-            not_before: claims::date(&claims, "nbf")?,
-            issued: claims::date(&claims, "iat")?,
-            confirmation: Confirmation::of_claims(&claims),
-        };
-        for name in ["sub", "client_id", "jti"] {
-            claims::text(&claims, name)?;
+        let name = claims::text(&claims, "iss")?.ok_or(Reason::ClaimMissing)?;
+        let (issuer, expected) =
+            self.issuers.iter().enumerate().find(|(_, own)| own.name == name).ok_or(Reason::IssuerMismatch)?;
+        let facts = expected.facts(&claims)?;
+        if claims.get("exp").is_none() {
+            return Err(Reason::ClaimMissing);
         }
         self.check_kind(typ, &claims)?;
-        Ok(facts)
+        Ok((issuer, facts))
+    }
+
+    /// The facts of a token that its issuer vouches for by introspection (RFC 7662 §2.2). What the response says is held to the rules of
+    /// a JWT's claims; what it leaves out, and a JWT could not, is `iss` and `exp`.
+    pub(crate) fn introspected(&self, issuer: usize, claims: &Object<'_>) -> Result<Facts, Reason> {
+        let expected = self.issuers.get(issuer).ok_or(Reason::InternalError)?;
+        if claims::text(claims, "iss")?.is_some_and(|name| name != expected.name) {
+            return Err(Reason::IssuerMismatch);
+        }
+        // A refresh token is active, too (RFC 7662 §2.1).
+        match claims::text(claims, "token_type")? {
+            None => {}
+            Some(typ) if typ.eq_ignore_ascii_case("Bearer") || typ.eq_ignore_ascii_case("access_token") => {}
+            Some(typ) if typ.eq_ignore_ascii_case("DPoP") => return Err(Reason::ConfirmationUnsupported),
+            Some(_) => return Err(Reason::NotAnAccessToken),
+        }
+        let forbidden = self.claims_forbidden.iter().flatten().any(|name| claims.get(name).is_some());
+        if forbidden {
+            return Err(Reason::NotAnAccessToken);
+        }
+        let missing = |name: &String| claims.get(name).is_none_or(|value| *value == Value::Null);
+        if self.claims_required.iter().flatten().any(missing) {
+            return Err(Reason::ClaimMissing);
+        }
+        expected.facts(claims)
     }
 
     /// Whether these are the claims of an access token, and complete.
@@ -119,18 +156,11 @@ impl Policy {
         }
     }
 
-    /// Checks the signature with the issuer's keys, and gives out the claims.
-    pub(crate) fn verify(&self, token: Unverified<'_>) -> Result<Vec<u8>, Reason> {
+    /// Checks the signature with the keys of the token's issuer, and gives out the claims.
+    pub(crate) fn verify(&self, token: Unverified<'_>, keys: &JwkSet) -> Result<Vec<u8>, Reason> {
         let Unverified { parts, header, payload, .. } = token;
-        let signature = b64::decode(parts.signature).ok_or(Reason::TokenNotJwt)?;
-        let mut known = false;
-        for key in self.issuer.keys.candidates(header.kid.as_deref(), header.algorithm) {
-            known = true;
-            if key.verify(header.algorithm, parts.signed, &signature) {
-                self.headers.remember(parts.header, &header);
-                return Ok(payload);
-            }
-        }
-        Err(if known { Reason::SignatureInvalid } else { Reason::KeyUnknown })
+        keys.verify(&parts, &header)?;
+        self.headers.remember(parts.header, &header);
+        Ok(payload)
     }
 }

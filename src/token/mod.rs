@@ -34,6 +34,26 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What holds where two sources vouch for one token: the shorter life, and the binding that either knows.
+    ///
+    /// # Errors
+    /// They bind it to different keys.
+    pub(crate) fn and(self, other: Facts) -> Result<Facts, Reason> {
+        let later = |a: Option<i64>, b: Option<i64>| a.max(b);
+        let confirmation = match (self.confirmation, other.confirmation) {
+            (Confirmation::Unbound, confirmation) | (confirmation, Confirmation::Unbound) => confirmation,
+            (refused @ Confirmation::Refused(_), _) | (_, refused @ Confirmation::Refused(_)) => refused,
+            (a, b) if a == b => a,
+            _ => return Err(Reason::ConfirmationMalformed),
+        };
+        Ok(Facts {
+            expires: self.expires.min(other.expires),
+            not_before: later(self.not_before, other.not_before),
+            issued: later(self.issued, other.issued),
+            confirmation,
+        })
+    }
+
     /// Checks the times at `now`, with `leeway` seconds for the difference of the clocks (RFC 7519 §4.1.4 to §4.1.6).
     ///
     /// # Errors
@@ -82,6 +102,20 @@ mod tests {
     fn rfc7519_4_1_6_a_iat_may_be_sixty_seconds_ahead() {
         assert_eq!(check(1000, None, Some(160), 100, 0), Ok(()));
         assert_eq!(check(1000, None, Some(161), 100, 60), Err(Reason::TokenIssuedInFuture));
+    }
+
+    #[test]
+    fn two_sources_give_the_shorter_life_and_never_lose_a_binding() {
+        use crate::cert::Thumbprint;
+        let facts = |exp, nbf, confirmation| Facts { expires: exp, not_before: nbf, issued: None, confirmation };
+        let bound = |der: &[u8]| Confirmation::Certificate(Thumbprint::of_der(der));
+        let refused = Confirmation::Refused(Reason::ConfirmationUnsupported);
+        let unbound = facts(10, Some(3), Confirmation::Unbound);
+        assert_eq!(unbound.and(facts(9, Some(4), bound(b"a"))), Ok(facts(9, Some(4), bound(b"a"))));
+        assert_eq!(facts(9, None, bound(b"a")).and(unbound), Ok(facts(9, Some(3), bound(b"a"))));
+        assert_eq!(facts(9, None, bound(b"a")).and(facts(9, None, refused)), Ok(facts(9, None, refused)));
+        let other = facts(9, None, bound(b"b"));
+        assert_eq!(facts(9, None, bound(b"a")).and(other), Err(Reason::ConfirmationMalformed));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 #
 # Sections that this adds to those of Test::Nginx:
 #
-#   --- engine       Lua that makes the engine(s), in init_by_lua; default: kb = engine {}
+#   --- engine       Lua that makes the engine(s), in init_by_lua; default: kb = engine {}. Replaced here, too: the names below
 #   --- tls          directives of the TLS server; a `location /` with kb:access() is added if there is none
 #   --- tls_only     the same, and nothing is added
-#   --- servers      more server blocks; $TLS, $UPSTREAM, $PKI are replaced here, in `tls` and in `config`
+#   --- servers      more server blocks; $TLS, $UPSTREAM, $PKI and the names below are replaced here, in `tls` and in `config`
 #   --- tokens eval  { NAME => {...} }, how each is made: see `token`
 #   --- fake_library C of a libkeybound.so that is used in place of the real one
 #   --- calls        requests to the TLS server and what must come of each, one a line:
@@ -15,6 +15,14 @@
 #                    this `error` in the one challenge and this reason in the log. `nginx` for ERROR: nginx refused.
 #   --- run          Perl instead of `calls`, with the functions below
 #   --- realm, --- messages eval   what the challenge and the bodies must hold, where a block configures them
+#
+# Servers beside nginx. Each is started when it is first needed, and ended with the tests:
+#
+#   as_start, as_log, as_control     the authorization server nginx-test/as/server.mjs, or several of them: each has the name of
+#                                    its certificate, `as` or `as2` (by another CA) for example. $AS and $AS2 are their issuers,
+#                                    $AS_MTLS and $AS2_MTLS where they are for mutual TLS. Their tokens: see `token`
+#   peer_start, peer_script, peer_log   nginx-test/peer.mjs, which does what it is told; $PEER is https:// and its address
+#   redis_start, redis_stop          a Redis that keeps nothing; $REDIS is its port
 package Keybound;
 
 use strict;
@@ -68,6 +76,7 @@ our @EXPORT = qw(
     token named_token define thumbprint short_lived self_signed dated
     call calls_on_one_connection at_once s_client start_s_client finish_s_client header
     check reasons log_mark log_since command json read_file write_file
+    as_start as_log as_control as_request peer_start peer_script peer_log peer_control redis_start redis_stop
 );
 
 sub import {
@@ -246,10 +255,12 @@ my %KEYS = (
 );
 my $tokens = 0;
 
-# A signed token. Of %how: for: the certificate that it is bound to; claims, header: members; without: names that are left out;
-# payload: instead of the claims; key: name
+# A token. With `as` in %how it is of a real authorization server: as: client; cert: certificate; resource: the last part of its
+# URL, `opaque` for example; scope; server: name. Otherwise it is signed here: for: the certificate that it is bound to; claims,
+# header: members; without: names that are left out; payload: instead of the claims; key: name
 sub token {
     my (%how) = @_;
+    return _as_token(%how) if $how{as};
     my $key = $KEYS{$how{key} // 'es256'};
     my $now = int time;
     my %header = (typ => 'at+jwt', alg => $key->{alg}, kid => $key->{kid}, %{ $how{header} // {} });
@@ -273,7 +284,7 @@ sub _raw {
     return join '', map { my $n = s/^\0+//r; "\0" x (32 - length $n) . $n } unpack 'x2 x C/a x C/a', $der;
 }
 
-# What every test has: by name, or `for:CERTIFICATE`.
+# What every test has: by name, or `for:CERTIFICATE`, or from the authorization server, `as:CERTIFICATE` and `opaque:CERTIFICATE`.
 my %TOKENS = (
     unbound => {},
     bound => { for => 'client' },
@@ -299,9 +310,142 @@ sub named_token {
     return $minted{$name} //= do {
         my $how = $block_tokens->{$name} // $TOKENS{$name};
         $how = { for => $1 } if !$how && $name =~ /^for:(.+)/;
+        $how = { as => 'any', cert => $2, $1 eq 'as' ? () : (resource => $1) } if !$how && $name =~ /^(as|opaque):(.+)/;
         $how // die "no token named $name\n";
         $how->{text} // token(%$how);
     };
+}
+
+
+# --- Servers beside nginx
+
+my (%servers, $redis, $redis_port);
+my $OWNER = $$;
+
+# _server(NAME, WORDS...): a server that prints one line of JSON when it is ready, which is returned; started if it is not running
+sub _server {
+    my ($name, @words) = @_;
+    return $servers{$name}{ready} if $servers{$name};
+    my $node = _output('', "$ROOT/tools/node.sh") =~ s/\n//r;
+    # Seen once: a Node that neither started nor ended within the time. It is said, and tried once more.
+    for (1, 2) {
+        my $started = $servers{$name} = start_command('', $node, @words);
+        if (my $line = _wait_for($started, qr/^(\{.*\})\n/)) {
+            return $started->{ready} = json($line);
+        }
+        delete $servers{$name};
+        Test::More::diag("$name did not start: " . _end($started));
+    }
+    die "no $name\n";
+}
+
+# What PATTERN takes out of the output of a command that goes on; undef when it ends or 30 seconds have passed.
+sub _wait_for {
+    my ($started, $pattern) = @_;
+    my $deadline = time + 30;
+    my $file = "$started->{base}.out";
+    while (time < $deadline) {
+        return $1 if -e $file && read_file($file) =~ $pattern;
+        return if waitpid($started->{pid}, POSIX::WNOHANG()) != 0;
+        sleep 0.02;
+    }
+    return;
+}
+
+# Ends it; returns what it said.
+sub _end {
+    my ($started) = @_;
+    my $deadline = time + 10;
+    kill TERM => $started->{pid};
+    while (waitpid($started->{pid}, POSIX::WNOHANG()) == 0) {
+        kill KILL => $started->{pid} if time > $deadline;
+        sleep 0.02;
+    }
+    my $said = join '', map { read_file("$started->{base}.$_") } qw(out err);
+    unlink map { "$started->{base}.$_" } qw(in out err);
+    return $said;
+}
+
+END {
+    # A forked child has no servers of its own; and what is ended here must not be the exit status.
+    if ($$ == $OWNER) {
+        local ($?, $@);
+        _end($_) for values(%servers), $redis // ();
+    }
+}
+
+# _control(READY, PATH, DATA): the answer of a control port
+sub _control {
+    my ($ready, $path, $data) = @_;
+    my @words = (qw(curl -q -sS --noproxy * --max-time 10), "http://127.0.0.1:$ready->{control_port}$path");
+    push @words, '--data-binary', '@-' if $data;
+    my $answer = json(_output($data ? json($data) : '', @words));
+    die "$path: $answer->{error}\n" if ref $answer eq 'HASH' && $answer->{error};
+    return $answer;
+}
+
+# as_start(NAME, OPTION...): what it said: issuer, port, mtls_port, control_port, pid. NAME is that of its certificate, too;
+# OPTION: of as/server.mjs
+sub as_start {
+    my ($name, @options) = (@_ ? @_ : 'as');
+    return _server($name, "$ROOT/nginx-test/as/server.mjs", '--pki', $PKI, '--cert', $name, @options);
+}
+
+# as_control(PATH, DATA, NAME): see as/server.mjs; as_log(NAME): the requests so far
+sub as_control { return _control(as_start($_[2] // 'as'), $_[0], $_[1] // {}) }
+sub as_log { return _control(as_start($_[0] // 'as'), '/log') }
+
+# as_request(PATH, DATA, client, cert, server): the answer to what a client asks, from the port for mutual TLS
+sub as_request {
+    my ($path, $data, %how) = @_;
+    my $as = as_start($how{server} // 'as');
+    my @words = (qw(curl -q -sS --noproxy * --max-time 10 --cacert), "$PKI/roots.crt");
+    push @words, '--cert', "$PKI/$how{cert}.crt", '--key', "$PKI/$how{cert}.key" if ($how{cert} // '-') ne '-';
+    my @client = $how{client} =~ /^(?:any|unbound|gateway-basic)$/ ? ('-u', "$how{client}:$how{client}-secret")
+        : ('-d', "client_id=$how{client}");
+    push @words, @client, map { ('--data-urlencode', "$_=$data->{$_}") } sort keys %$data;
+    my $answer = _output('', @words, "https://localhost:$as->{mtls_port}$path");
+    return length $answer ? json($answer) : {};
+}
+
+sub _as_token {
+    my (%how) = @_;
+    my $resource = join '/', $AUDIENCE, $how{resource} // ();
+    my $answer = as_request('/token', { grant_type => 'client_credentials', scope => $how{scope} // 'read', resource => $resource },
+        client => $how{as}, cert => $how{cert}, server => $how{server});
+    return $answer->{access_token} // die "no token for $how{as}: " . json($answer) . "\n";
+}
+
+# peer_start(NAME, OPTION...): what it said: port, control_port, pid. OPTION: of peer.mjs
+sub peer_start {
+    my ($name, @options) = (@_ ? @_ : 'peer');
+    return _server($name, "$ROOT/nginx-test/peer.mjs", '--pki', $PKI, @options);
+}
+
+# peer_script(SCRIPT, NAME), peer_control(PATH, DATA, NAME): see peer.mjs; peer_log(NAME): what came, with bodies
+sub peer_control { return _control(peer_start($_[2] // 'peer'), $_[0], $_[1] // {}) }
+sub peer_script { return peer_control('/script', @_) }
+sub peer_log { return _control(peer_start($_[0] // 'peer'), '/log?bodies') }
+
+# redis_start(PASSWORD): its port, the same one each time
+sub redis_start {
+    my ($password) = @_;
+    return $redis_port if $redis;
+    for (1 .. 3) {
+        $redis_port //= (_free_ports(1))[0];
+        my $config = write_file("$RUN/redis.conf", join "\n", 'bind 127.0.0.1', "port $redis_port", "dir $RUN", 'save ""',
+            'appendonly no', defined $password ? "requirepass $password" : (), '');
+        $redis = start_command('', 'redis-server', $config);
+        return $redis_port if _wait_for($redis, qr/(Ready to accept connections)/);
+        Test::More::diag('redis-server did not start: ' . _end($redis));
+        undef $_ for $redis, $redis_port;
+    }
+    die "no redis-server\n";
+}
+
+sub redis_stop {
+    _end($redis) if $redis;
+    undef $redis;
 }
 
 
@@ -541,6 +685,10 @@ sub _replace {
     $text =~ s/\$UPSTREAM/unix:$ENV{TEST_NGINX_SERVROOT}\/logs\/upstream.sock/g;
     $text =~ s/\$TLS\b/127.0.0.1:$TLS_PORT/g;
     $text =~ s/\$PKI\b/$PKI/g;
+    $text =~ s/\$(AS2?)\b/as_start(lc $1)->{issuer}/ge;
+    $text =~ s/\$(AS2?)_MTLS\b/'https:\/\/localhost:' . as_start(lc $1)->{mtls_port}/ge;
+    $text =~ s/\$PEER\b/'https:\/\/localhost:' . peer_start()->{port}/ge;
+    $text =~ s/\$REDIS\b/redis_start()/ge;
     return $text;
 }
 
@@ -564,7 +712,7 @@ sub _fake_library {
 add_block_preprocessor(sub {
     my ($block) = @_;
     my $lib = defined $block->fake_library ? _fake_library($block->fake_library) : $LIB;
-    my $engine = $block->engine // 'kb = engine {}';
+    my $engine = _replace($block->engine // 'kb = engine {}');
     my $http = <<"EOC" . ($block->http_config // '');
     lua_package_path "$LUA/?.lua;;";
     lua_package_cpath "$lib/?.so;;";

@@ -7,13 +7,23 @@ if not pcall(ffi.typeof, "kb_engine") then
 typedef struct kb_check kb_check;
 typedef struct kb_claims kb_claims;
 typedef struct kb_engine kb_engine;
+typedef struct kb_exchange kb_exchange;
 typedef struct kb_verifier kb_verifier;
 typedef struct kb_str {
   const uint8_t *ptr;
   size_t len;
 } kb_str;
+typedef struct kb_tls {
+  size_t struct_size;
+  struct kb_str name;
+  struct kb_str certificate;
+  struct kb_str private_key;
+  struct kb_str trusted;
+  uint32_t verify;
+} kb_tls;
 typedef struct kb_response {
   uint32_t status;
+  uint32_t retry_after_s;
   struct kb_str www_authenticate;
   struct kb_str content_type;
   struct kb_str body;
@@ -36,21 +46,50 @@ typedef struct kb_decision {
   uint32_t reason;
   struct kb_response response;
   struct kb_check *check;
+  uint32_t token_id;
 } kb_decision;
 typedef struct kb_fetch {
+  size_t struct_size;
   struct kb_str method;
   struct kb_str url;
   struct kb_str body;
-  struct kb_str client_certificate;
+  struct kb_str issuer;
+  struct kb_str endpoint;
+  struct kb_str flight;
   size_t max_body;
+  uint32_t tls;
+  uint32_t connect_timeout_ms;
+  uint32_t send_timeout_ms;
+  uint32_t read_timeout_ms;
   uint32_t timeout_ms;
 } kb_fetch;
+typedef struct kb_answer {
+  size_t struct_size;
+  uint32_t outcome;
+  uint32_t status;
+  struct kb_str content_type;
+  struct kb_str retry_after;
+  struct kb_str body;
+  uint32_t elapsed_us;
+  uint32_t joined;
+} kb_answer;
 typedef struct kb_store {
+  size_t struct_size;
   uint32_t operation;
   uint32_t ttl_s;
+  uint32_t delay_ms;
+  uint32_t reserved;
   struct kb_str key;
   struct kb_str value;
 } kb_store;
+typedef struct kb_counter {
+  size_t struct_size;
+  struct kb_str family;
+  struct kb_str kind;
+  struct kb_str help;
+  struct kb_str sample;
+  uint32_t divisor;
+} kb_counter;
 uint32_t kb_abi_version(void);
 const char *kb_version(void);
 const char *kb_strerror(int32_t status);
@@ -98,13 +137,21 @@ int32_t kb_engine_warning(const struct kb_engine *engine,
 int32_t kb_engine_upstream_header(const struct kb_engine *engine,
                                   size_t index,
                                   struct kb_str *name);
-int32_t kb_engine_response(const struct kb_engine *engine, uint32_t reason, struct kb_response *response);
+int32_t kb_engine_tls(const struct kb_engine *engine,
+                      size_t index,
+                      struct kb_tls *tls);
+uint32_t kb_engine_shares(const struct kb_engine *engine);
+int32_t kb_engine_response(const struct kb_engine *engine,
+                           uint32_t reason,
+                           struct kb_response *response);
 int32_t kb_engine_decide(const struct kb_engine *engine,
                          const struct kb_facts *facts,
                          struct kb_decision *decision);
 uint32_t kb_check_step(const struct kb_check *check);
 uint32_t kb_check_reason(const struct kb_check *check);
 int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
+int32_t kb_check_detail(const struct kb_check *check,
+                        struct kb_str *detail);
 int32_t kb_check_claims(const struct kb_check *check, struct kb_str *json);
 int32_t kb_check_header(const struct kb_check *check,
                         size_t index,
@@ -117,12 +164,30 @@ int32_t kb_check_fetch_header(const struct kb_check *check,
                               struct kb_str *value);
 int32_t kb_check_fetched(struct kb_check *check,
                          int64_t now_s,
-                         uint32_t status,
-                         struct kb_str content_type,
-                         struct kb_str body);
+                         const struct kb_answer *answer);
 int32_t kb_check_store(const struct kb_check *check, struct kb_store *store);
-int32_t kb_check_stored(struct kb_check *check, int64_t now_s, uint32_t answer, struct kb_str value);
+int32_t kb_check_stored(struct kb_check *check,
+                        int64_t now_s,
+                        uint32_t answer,
+                        struct kb_str value);
 void kb_check_free(struct kb_check *check);
+int32_t kb_exchange_new(const struct kb_check *check, struct kb_exchange **exchange);
+int32_t kb_exchange_target(const struct kb_exchange *exchange, struct kb_str *host, uint32_t *port);
+int32_t kb_exchange_request(const struct kb_exchange *exchange, struct kb_str *request);
+int32_t kb_exchange_received(struct kb_exchange *exchange,
+                             const uint8_t *data,
+                             size_t data_len,
+                             uint32_t *state);
+int32_t kb_exchange_closed(struct kb_exchange *exchange,
+                           uint32_t *state);
+int32_t kb_exchange_answer(const struct kb_exchange *exchange, struct kb_answer *answer);
+uint32_t kb_exchange_reusable(const struct kb_exchange *exchange);
+void kb_exchange_free(struct kb_exchange *exchange);
+int32_t kb_engine_counter(const struct kb_engine *engine, size_t index, struct kb_counter *counter);
+int32_t kb_engine_counters(const struct kb_engine *engine,
+                           uint64_t *values,
+                           size_t count,
+                           size_t *needed);
 ]]
 end
 
@@ -137,6 +202,8 @@ return {
   E_KEY = -6,
   E_RANGE = -7,
   E_NO_OPENSSL = -8,
+  E_HTTP = -10,
+  E_TOO_LARGE = -11,
   E_PANIC = -99,
   STEP_INVALID = 0,
   STEP_ALLOW = 1,
@@ -151,6 +218,14 @@ return {
   THUMBPRINT_SIZE = 44,
   FACT_EARLY_DATA = 1,
   WANT_CLAIMS = 2,
+  FETCH_ANSWERED = 1,
+  FETCH_RESOLVE = 2,
+  FETCH_CONNECT = 3,
+  FETCH_TLS = 4,
+  FETCH_TIMEOUT = 5,
+  FETCH_MALFORMED = 6,
+  FETCH_TOO_LARGE = 7,
+  FETCH_BUSY = 8,
   STORE_ADD = 1,
   STORE_GET = 2,
   STORE_PUT = 3,
@@ -160,4 +235,6 @@ return {
   STORE_FOUND = 3,
   STORE_ABSENT = 4,
   STORE_FAILED = 5,
+  EXCHANGE_MORE = 1,
+  EXCHANGE_DONE = 2,
 }

@@ -1,15 +1,21 @@
-//! The only module that names a crypto crate: hashing, constant-time comparison and signature verification over keys that are prepared once.
+//! The only module that names a crypto crate: hashing, constant-time comparison and signature verification over keys that are prepared once;
+//! signatures, sealing and randomness for what the library itself says to an authorization server.
+
+pub(crate) mod seal;
+pub(crate) mod sign;
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs as backend;
 #[cfg(not(feature = "aws-lc"))]
 use ring as backend;
 
-use backend::{digest, signature};
+use backend::rand::SecureRandom as _;
+use backend::{digest, hmac, rand, signature};
 
 /// The name of the crypto library that this build verifies signatures with.
 pub const BACKEND: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };
@@ -319,6 +325,34 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     out
 }
 
+/// HMAC-SHA256 (RFC 2104).
+pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
+    out
+}
+
+/// Octets of the system's randomness; none if the system has none to give.
+pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut out = [0; N];
+    rand::SystemRandom::new().fill(&mut out).ok()?;
+    Some(out)
+}
+
+/// Octets that nobody else may know: never printed, wiped at the end.
+pub(crate) struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// A copy of `octets`; the caller's own are the caller's to wipe.
+    pub(crate) fn new(octets: &[u8]) -> Secret {
+        Secret(Zeroizing::new(octets.to_vec()))
+    }
+
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Whether two hashes are equal, in time that does not depend on where they differ.
 #[must_use]
 pub fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
@@ -343,6 +377,28 @@ mod tests {
             b[i] ^= 1;
             assert!(!equal(&a, &b), "octet {i}");
         }
+    }
+
+    #[test]
+    fn rfc4231_4_a_hmac_sha256_gives_the_values_of_the_rfc() {
+        let hex = |octets: [u8; 32]| octets.map(|o| format!("{o:02x}")).concat();
+        assert_eq!(
+            hex(hmac_sha256(&[0x0b; 20], b"Hi There")),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+        );
+        assert_eq!(
+            hex(hmac_sha256(b"Jefe", b"what do ya want for nothing?")),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+        assert_eq!(
+            hex(hmac_sha256(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First")),
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
+        );
+    }
+
+    #[test]
+    fn two_draws_of_randomness_differ() {
+        assert_ne!(random::<16>().expect("randomness"), random::<16>().expect("randomness"));
     }
 
     #[test]

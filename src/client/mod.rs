@@ -1,0 +1,298 @@
+//! The gateway as a client of its authorization servers: metadata, keys, introspection, client authentication. What is to be
+//! sent is handed to the host as steps; nothing here does I/O.
+
+pub(crate) mod assertion;
+pub(crate) mod auth;
+pub mod http;
+pub(crate) mod introspection;
+pub(crate) mod keys;
+pub(crate) mod metadata;
+pub(crate) mod shared;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::engine::metrics::Metrics;
+use crate::jose::jwk::JwkSet;
+use crate::reason::Reason;
+use crate::steps::{Endpoint, Fetch, Fetched, Host, Outcome, Refusal, Timeouts};
+use auth::ClientAuth;
+use introspection::IntrospectionSetup;
+use keys::Keys;
+use metadata::Metadata;
+use shared::{Domain, Shared};
+
+/// Largest answer of an authorization server, in bytes.
+pub(crate) const MAX_ANSWER: usize = 256 * 1024;
+/// How long a server that says nothing else is left alone after it failed, in seconds, while there is nothing to fall back on.
+const RETRY_S: i64 = 1;
+/// Longest wait that a server's `Retry-After` is granted, in seconds.
+const MAX_RETRY_S: u32 = 60;
+
+/// How long what was fetched is used, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetimes {
+    /// `keys_max_age`: then it is fetched again
+    pub(crate) max_age: i64,
+    /// `keys_max_stale`: how old it may get while it cannot be fetched
+    pub(crate) max_stale: i64,
+    /// `rediscovery_lifetime`: between two fetches for a key that is not there
+    pub(crate) cool_down: i64,
+}
+
+/// An endpoint that the gateway authenticates at, as configured.
+pub(crate) struct EndpointSetup {
+    pub(crate) url: Option<String>,
+    pub(crate) mtls_url: Option<String>,
+    pub(crate) auth: ClientAuth,
+    /// The TLS profile, and whether it has a client certificate.
+    pub(crate) tls: usize,
+    pub(crate) mutual: bool,
+}
+
+/// One authorization server, as configured.
+pub(crate) struct ServerSetup {
+    pub(crate) issuer: String,
+    pub(crate) jwks: Option<JwkSet>,
+    pub(crate) jwks_uri: Option<String>,
+    /// `endpoint_hosts`: besides the issuer's own, the hosts that metadata may name.
+    pub(crate) hosts: Vec<String>,
+    /// The TLS profile of requests for metadata and keys.
+    pub(crate) tls: usize,
+    /// At the introspection, token and revocation endpoint; `None` without `client_id`.
+    pub(crate) client: Option<[EndpointSetup; 3]>,
+    pub(crate) introspection: Option<IntrospectionSetup>,
+}
+
+/// One authorization server, and what was learnt of it.
+pub(crate) struct Server {
+    pub(crate) issuer: String,
+    /// Its place in the configuration.
+    place: usize,
+    jwks_uri: Option<String>,
+    hosts: Vec<String>,
+    tls: usize,
+    client: Option<[EndpointSetup; 3]>,
+    pub(crate) introspection: Option<IntrospectionSetup>,
+    pub(crate) keys: Keys,
+    learnt: Mutex<Learnt>,
+    timeouts: Timeouts,
+    lifetimes: Lifetimes,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Learnt {
+    metadata: Option<(Arc<Metadata>, i64)>,
+    /// Not before this time is metadata asked for again.
+    next_metadata: i64,
+    /// Not before this time is introspection asked for again: the server said so.
+    next_introspection: i64,
+}
+
+impl Server {
+    pub(crate) fn new(
+        setup: ServerSetup,
+        place: usize,
+        timeouts: Timeouts,
+        lifetimes: Lifetimes,
+        shared: Arc<Shared>,
+        metrics: Arc<Metrics>,
+    ) -> Server {
+        Server {
+            keys: Keys::new(setup.jwks, lifetimes),
+            issuer: setup.issuer,
+            place,
+            jwks_uri: setup.jwks_uri,
+            hosts: setup.hosts,
+            tls: setup.tls,
+            client: setup.client,
+            introspection: setup.introspection,
+            learnt: Mutex::default(),
+            timeouts,
+            lifetimes,
+            shared,
+            metrics,
+        }
+    }
+
+    fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        // Nothing that can panic runs under the lock.
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request for a document of the server itself.
+    fn document(&self, endpoint: Endpoint, url: &str) -> Fetch {
+        Fetch {
+            method: "GET",
+            url: url.to_owned(),
+            headers: vec![("accept".into(), "application/json".into())],
+            body: Vec::new(),
+            tls: self.tls,
+            max_body: MAX_ANSWER,
+            timeouts: self.timeouts,
+            flight: shared::hash(Domain::Document, &[url.as_bytes(), &self.place.to_be_bytes()]),
+            server: self.place,
+            endpoint: Some(endpoint),
+        }
+    }
+
+    /// An authenticated request (RFC 6749 §2.3, RFC 8705 §2) at the introspection, token or revocation endpoint.
+    pub(crate) async fn call(
+        &self,
+        host: &Host,
+        endpoint: Endpoint,
+        mut form: Vec<(String, String)>,
+        mut headers: Vec<(String, String)>,
+        flight: [u8; 32],
+    ) -> Result<Fetched, Refusal> {
+        let setup = self.endpoint(endpoint)?;
+        let url = self.url(host, endpoint, setup).await?;
+        setup.auth.apply(&self.issuer, host.now(), &mut form, &mut headers)?;
+        headers.push(("content-type".into(), "application/x-www-form-urlencoded".into()));
+        let fetch = Fetch {
+            method: "POST",
+            url,
+            headers,
+            body: form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish().into_bytes(),
+            tls: setup.tls,
+            max_body: MAX_ANSWER,
+            timeouts: self.timeouts,
+            flight,
+            server: self.place,
+            endpoint: Some(endpoint),
+        };
+        Ok(self.send(host, fetch).await)
+    }
+
+    fn endpoint(&self, endpoint: Endpoint) -> Result<&EndpointSetup, Refusal> {
+        let [introspection, token, revocation] = self.client.as_ref().ok_or_else(|| {
+            Refusal::new(Reason::ClientRefused, format!("no client_id is configured for the issuer {}", self.issuer))
+        })?;
+        match endpoint {
+            Endpoint::Introspection => Ok(introspection),
+            Endpoint::Token => Ok(token),
+            Endpoint::Revocation => Ok(revocation),
+            Endpoint::Metadata | Endpoint::Jwks => Err(Reason::InternalError.into()),
+        }
+    }
+
+    /// Where an endpoint is: as configured, else as the metadata says, and there the alias for mutual TLS first (RFC 8705 §5).
+    async fn url(&self, host: &Host, endpoint: Endpoint, setup: &EndpointSetup) -> Result<String, Refusal> {
+        let configured = setup.mtls_url.as_ref().filter(|_| setup.mutual).or(setup.url.as_ref());
+        match configured {
+            Some(url) => Ok(url.clone()),
+            None => self.metadata(host).await?.endpoint(endpoint, setup.mutual),
+        }
+    }
+
+    async fn send(&self, host: &Host, fetch: Fetch) -> Fetched {
+        let endpoint = fetch.endpoint;
+        let fetched = host.fetch(fetch).await;
+        if let (Some(endpoint), false) = (endpoint, fetched.joined) {
+            self.metrics.fetched(self.place, endpoint, &fetched);
+        }
+        fetched
+    }
+
+    /// The server's metadata, fetched when it is needed and not known well enough.
+    async fn metadata(&self, host: &Host) -> Result<Arc<Metadata>, Refusal> {
+        let known = |learnt: &Learnt, max_age: i64, now: i64| {
+            learnt.metadata.as_ref().filter(|(_, at)| is_younger(*at, max_age, now)).map(|(m, _)| Arc::clone(m))
+        };
+        let now = host.now();
+        {
+            let learnt = self.learnt();
+            if let Some(metadata) = known(&learnt, self.lifetimes.max_age, now) {
+                return Ok(metadata);
+            }
+            if now < learnt.next_metadata {
+                return known(&learnt, self.lifetimes.max_stale, now)
+                    .ok_or_else(|| Refusal::new(Reason::MetadataUnavailable, "it could not be fetched a moment ago"));
+            }
+        }
+        let key = shared::hash(Domain::Metadata, &[self.issuer.as_bytes(), &self.hosts_id()]);
+        if let Some((at, body)) = self.shared.read(host, key).await
+            && is_younger(at, self.lifetimes.max_age, now)
+            && let Ok(metadata) = Metadata::parse(&body, &self.issuer, &self.hosts)
+        {
+            let metadata = Arc::new(metadata);
+            self.learnt().metadata = Some((Arc::clone(&metadata), at));
+            return Ok(metadata);
+        }
+        let failure = match self.discover(host).await {
+            Ok((metadata, body)) => {
+                let metadata = Arc::new(metadata);
+                self.learnt().metadata = Some((Arc::clone(&metadata), now));
+                self.shared.write(host, key, now, &body, self.lifetimes.max_age).await;
+                return Ok(metadata);
+            }
+            Err(failure) => failure,
+        };
+        let mut learnt = self.learnt();
+        let stale = known(&learnt, self.lifetimes.max_stale, now);
+        let wait = if stale.is_some() { self.lifetimes.cool_down } else { RETRY_S };
+        learnt.next_metadata = now.saturating_add(failure.retry.unwrap_or(wait));
+        stale.ok_or_else(|| Refusal::new(Reason::MetadataUnavailable, failure.detail))
+    }
+
+    /// Asks where OpenID Connect puts the document, then where RFC 8414 does.
+    async fn discover(&self, host: &Host) -> Result<(Metadata, Vec<u8>), Failure> {
+        let mut last = Failure { detail: String::new(), retry: None };
+        for url in metadata::urls(&self.issuer) {
+            let fetched = self.send(host, self.document(Endpoint::Metadata, &url)).await;
+            if let Some(failure) = Failure::of(&fetched, "application/json") {
+                let elsewhere = fetched.outcome == Outcome::Answered && matches!(fetched.status, 400 | 404 | 405 | 410);
+                last = Failure { detail: format!("{url}: {}", failure.detail), ..failure };
+                if elsewhere {
+                    continue;
+                }
+                return Err(last);
+            }
+            return match Metadata::parse(&fetched.body, &self.issuer, &self.hosts) {
+                Ok(metadata) => Ok((metadata, fetched.body)),
+                Err(why) => Err(Failure { detail: format!("{url}: {why}"), retry: None }),
+            };
+        }
+        Err(last)
+    }
+
+    fn hosts_id(&self) -> [u8; 32] {
+        let hosts: Vec<&[u8]> = self.hosts.iter().map(|h| h.as_bytes()).collect();
+        shared::hash(Domain::Document, &hosts)
+    }
+}
+
+/// Whether what was fetched `at` is less than `max_age` seconds old. A clock that was set back a little makes nothing old; one that
+/// was set back far would keep it for ever.
+fn is_younger(at: i64, max_age: i64, now: i64) -> bool {
+    let age = now.saturating_sub(at);
+    (-60..max_age).contains(&age)
+}
+
+/// Why an answer is of no use.
+struct Failure {
+    detail: String,
+    /// How long the server wants to be left alone, in seconds.
+    retry: Option<i64>,
+}
+
+impl Failure {
+    /// What is wrong with an answer that should be a 200 with this media type.
+    fn of(fetched: &Fetched, media_type: &str) -> Option<Failure> {
+        let detail = match (fetched.outcome, fetched.status) {
+            (Outcome::Answered, 200) if fetched.is(media_type) => return None,
+            (Outcome::Answered, 200) => format!("the answer is not {media_type}"),
+            (Outcome::Answered, status) => format!("status {status}"),
+            (Outcome::Resolve, _) => "the name could not be resolved".into(),
+            (Outcome::Connect, _) => "no connection".into(),
+            (Outcome::Tls, _) => "no TLS connection, or the server's certificate is not trusted".into(),
+            (Outcome::Timeout, _) => "no answer in time".into(),
+            (Outcome::Malformed, _) => "the answer is not HTTP, or ended early".into(),
+            (Outcome::TooLarge, _) => format!("the answer is larger than {MAX_ANSWER} bytes"),
+            (Outcome::Busy, _) => "too many requests are under way".into(),
+        };
+        let retry = fetched.retry_after.filter(|_| matches!(fetched.status, 429 | 503));
+        Some(Failure { detail, retry: retry.map(|s| i64::from(s.clamp(1, MAX_RETRY_S))) })
+    }
+}

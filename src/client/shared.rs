@@ -1,0 +1,180 @@
+//! What workers and nodes share: sealed, so that who can read or write the store learns nothing and forges nothing.
+
+use zeroize::Zeroize as _;
+
+use crate::crypto;
+use crate::crypto::seal::Sealer;
+use crate::steps::{Host, Store, StoreOperation, Stored};
+
+/// What a key of the store, or a flight, is about: two kinds never share a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Domain {
+    Document,
+    Metadata,
+    Jwks,
+    JwksLoad,
+    JwksRefetch,
+    Introspection,
+    Call,
+}
+
+/// A hash of parts, each with its length: no two lists of parts are one input.
+pub(crate) fn hash(domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
+    let mut input = b"keybound 1 ".to_vec();
+    input.push(domain as u8);
+    for part in parts {
+        input.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        input.extend_from_slice(part);
+    }
+    let hash = crypto::sha256(&input);
+    // It may have held a token.
+    input.zeroize();
+    hash
+}
+
+/// The store, if there is one.
+pub(crate) struct Shared(Option<Vec<u8>>);
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Shared {
+    /// With the operator's `store_secret`; without it nothing is shared.
+    pub(crate) fn new(secret: Option<String>) -> Shared {
+        Shared(secret.map(String::into_bytes))
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn sealer(&self) -> Option<Sealer> {
+        self.0.as_deref().map(|secret| Sealer::new(secret, b"keybound store 1"))
+    }
+
+    /// A sealer of what only who holds `token` may read.
+    fn token_sealer(&self, token: &[u8]) -> Option<Sealer> {
+        self.0.as_deref().map(|secret| Sealer::new(&crypto::hmac_sha256(secret, token), b"keybound token 1"))
+    }
+
+    /// A value, and when it was fetched.
+    pub(crate) async fn read(&self, host: &Host, key: [u8; 32]) -> Option<(i64, Vec<u8>)> {
+        self.read_after(host, key, 0).await
+    }
+
+    pub(crate) async fn read_after(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Option<(i64, Vec<u8>)> {
+        let sealer = self.sealer()?;
+        unpack(&sealer, &key, get(host, key, delay_ms).await?)
+    }
+
+    pub(crate) async fn write(&self, host: &Host, key: [u8; 32], at: i64, value: &[u8], ttl: i64) {
+        if let Some(sealer) = self.sealer() {
+            put(host, key, pack(&sealer, &key, at, value), ttl).await;
+        }
+    }
+
+    /// Likewise for what was learnt of a token.
+    pub(crate) async fn read_of(&self, host: &Host, token: &[u8], key: [u8; 32]) -> Option<(i64, Vec<u8>)> {
+        let sealer = self.token_sealer(token)?;
+        unpack(&sealer, &key, get(host, key, 0).await?)
+    }
+
+    pub(crate) async fn write_of(&self, host: &Host, token: &[u8], key: [u8; 32], at: i64, value: &[u8], ttl: i64) {
+        if let Some(sealer) = self.token_sealer(token) {
+            put(host, key, pack(&sealer, &key, at, value), ttl).await;
+        }
+    }
+
+    /// Atomically inserts a lock. `None` without a store, or where it fails.
+    pub(crate) async fn lock(&self, host: &Host, key: [u8; 32], value: &[u8], ttl: i64) -> Option<bool> {
+        if !self.is_there() {
+            return None;
+        }
+        let ttl = u32::try_from(ttl.max(1)).unwrap_or(u32::MAX);
+        let store = Store { operation: StoreOperation::Add, key, value: value.to_vec(), ttl, delay_ms: 0 };
+        match host.store(store).await {
+            Stored::Done => Some(true),
+            Stored::Exists => Some(false),
+            _ => None,
+        }
+    }
+
+    /// What a lock was inserted with.
+    pub(crate) async fn locked(&self, host: &Host, key: [u8; 32]) -> Option<Vec<u8>> {
+        get(host, key, 0).await
+    }
+
+    pub(crate) async fn unlock(&self, host: &Host, key: [u8; 32]) {
+        if self.is_there() {
+            let delete = Store { operation: StoreOperation::Delete, key, value: Vec::new(), ttl: 1, delay_ms: 0 };
+            host.store(delete).await;
+        }
+    }
+}
+
+async fn get(host: &Host, key: [u8; 32], delay_ms: u32) -> Option<Vec<u8>> {
+    match host.store(Store { operation: StoreOperation::Get, key, value: Vec::new(), ttl: 1, delay_ms }).await {
+        Stored::Found(value) => Some(value),
+        _ => None,
+    }
+}
+
+async fn put(host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64) {
+    // A lifetime of 0 would be one without end in some stores.
+    if let (Some(value), Some(ttl)) = (value, u32::try_from(ttl).ok().filter(|ttl| *ttl > 0)) {
+        host.store(Store { operation: StoreOperation::Put, key, value, ttl, delay_ms: 0 }).await;
+    }
+}
+
+/// The time in front, so that who reads knows how old it is whatever the store's own clock says; the key is authenticated with it, so
+/// that a value cannot be put under another key.
+fn pack(sealer: &Sealer, key: &[u8; 32], at: i64, value: &[u8]) -> Option<Vec<u8>> {
+    sealer.seal(key, &[&at.to_be_bytes()[..], value].concat())
+}
+
+fn unpack(sealer: &Sealer, key: &[u8; 32], sealed: Vec<u8>) -> Option<(i64, Vec<u8>)> {
+    let mut plain = sealer.open(key, &sealed)?;
+    let at = i64::from_be_bytes(*plain.first_chunk()?);
+    plain.drain(..size_of::<i64>());
+    Some((at, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc7662_4_d_no_two_lists_of_parts_share_a_key() {
+        let lists: [&[&[u8]]; 6] = [&[], &[b""], &[b"", b""], &[b"ab"], &[b"a", b"b"], &[b"a", b"", b"b"]];
+        let mut seen = Vec::new();
+        for domain in [Domain::Metadata, Domain::Jwks, Domain::Introspection] {
+            for parts in lists {
+                let key = hash(domain, parts);
+                assert!(!seen.contains(&key), "{parts:?}");
+                seen.push(key);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sealed_value_opens_under_its_own_key_secret_and_token_only() {
+        let shared = |secret: &str| Shared::new(Some(secret.into()));
+        let sealer = shared("a").token_sealer(b"token").expect("a store");
+        let sealed = pack(&sealer, &[1; 32], 7, b"claims").expect("sealed");
+        assert!(!sealed.windows(6).any(|w| w == b"claims"));
+        assert_eq!(unpack(&sealer, &[1; 32], sealed.clone()), Some((7, b"claims".to_vec())));
+        assert_eq!(unpack(&sealer, &[2; 32], sealed.clone()), None);
+        for other in [shared("b").token_sealer(b"token"), shared("a").token_sealer(b"other"), shared("a").sealer()] {
+            assert_eq!(unpack(&other.expect("a store"), &[1; 32], sealed.clone()), None);
+        }
+        for i in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[i] ^= 1;
+            assert_eq!(unpack(&sealer, &[1; 32], changed), None);
+            assert_eq!(unpack(&sealer, &[1; 32], sealed[..i].to_vec()), None);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What an engine counts. One atomic addition for each request; names and labels are made when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::reason::{Answer, Reason};
+use crate::steps::{Endpoint, Fetched, Outcome};
+
+/// Where the decision's facts came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The token was not looked up, or is no token.
+    None,
+    /// Remembered.
+    Hit,
+    /// Verified or introspected for this request.
+    Miss,
+}
+
+const SOURCES: [(Source, &str); 3] = [(Source::None, "none"), (Source::Hit, "hit"), (Source::Miss, "miss")];
+
+/// Upper bounds of the latency histogram, in microseconds, and as OpenMetrics writes them.
+const BUCKETS: [(u32, &str); 9] = [
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (500_000, "0.5"),
+    (1_000_000, "1.0"),
+    (2_500_000, "2.5"),
+];
+
+/// An answered exchange counts as `ok` or `status`, another by how it ended.
+const OUTCOMES: usize = Outcome::ALL.len() + 1;
+/// Buckets, the one without end, and the sum.
+const HISTOGRAM: usize = BUCKETS.len() + 2;
+
+const SUM: usize = BUCKETS.len() + 1;
+/// Request counters of one issuer.
+const ROW: usize = Reason::ALL.len() * SOURCES.len();
+
+/// One counter.
+#[derive(Debug)]
+pub struct Counter {
+    /// The metric family
+    pub family: &'static str,
+    /// Its OpenMetrics type
+    pub kind: &'static str,
+    /// What it counts
+    pub help: &'static str,
+    /// The sample: name and labels
+    pub sample: String,
+    /// What the value is to be divided by
+    pub divisor: u32,
+}
+
+const REQUESTS: (&str, &str, &str) = ("keybound_requests", "counter", "Requests by decision and reason.");
+const INTROSPECTION_CACHE: (&str, &str, &str) =
+    ("keybound_introspection_cache", "counter", "Introspections that the shared store answered, or did not.");
+const AS_REQUESTS: (&str, &str, &str) =
+    ("keybound_as_requests", "counter", "Requests to the authorization server, by how they ended.");
+const AS_LATENCY: (&str, &str, &str) =
+    ("keybound_as_request_duration_seconds", "histogram", "How long requests to the authorization server took.");
+
+/// The counters of one engine.
+pub(crate) struct Metrics {
+    issuers: Vec<String>,
+    requests: Vec<AtomicU64>,
+    introspection_cache: [AtomicU64; 2],
+    fetches: Vec<AtomicU64>,
+    latency: Vec<AtomicU64>,
+}
+
+impl Metrics {
+    pub(crate) fn new(issuers: Vec<String>) -> Metrics {
+        let zeros = |n: usize| std::iter::repeat_with(AtomicU64::default).take(n).collect();
+        let servers = issuers.len().saturating_mul(Endpoint::ALL.len());
+        Metrics {
+            // One more for tokens that name no issuer of ours.
+            requests: zeros(issuers.len().saturating_add(1).saturating_mul(ROW)),
+            introspection_cache: Default::default(),
+            fetches: zeros(servers.saturating_mul(OUTCOMES)),
+            latency: zeros(servers.saturating_mul(HISTOGRAM)),
+            issuers,
+        }
+    }
+
+    /// Counts a decision about a token of the issuer at this place; a place that is none counts as no issuer.
+    pub(crate) fn decided(&self, issuer: usize, source: Source, reason: Reason) {
+        let row = issuer.min(self.issuers.len()).wrapping_mul(SOURCES.len()).wrapping_add(source as usize);
+        add(&self.requests, row.wrapping_mul(Reason::ALL.len()).wrapping_add(reason.place()), 1);
+    }
+
+    pub(crate) fn introspection_cache(&self, hit: bool) {
+        add(&self.introspection_cache, usize::from(!hit), 1);
+    }
+
+    pub(crate) fn fetched(&self, server: usize, endpoint: Endpoint, fetched: &Fetched) {
+        let outcome = match (fetched.outcome, fetched.status) {
+            (Outcome::Answered, 200) => 0,
+            (Outcome::Answered, _) => 1,
+            (other, _) => Outcome::ALL.iter().position(|o| *o == other).unwrap_or_default().wrapping_add(1),
+        };
+        let row = server.wrapping_mul(Endpoint::ALL.len()).wrapping_add(endpoint as usize);
+        add(&self.fetches, row.wrapping_mul(OUTCOMES).wrapping_add(outcome), 1);
+        if fetched.outcome == Outcome::Busy {
+            return;
+        }
+        let first = row.wrapping_mul(HISTOGRAM);
+        for (i, (bound, _)) in BUCKETS.iter().enumerate() {
+            add(&self.latency, first.wrapping_add(i), u64::from(fetched.elapsed_us <= *bound));
+        }
+        add(&self.latency, first.wrapping_add(BUCKETS.len()), 1);
+        add(&self.latency, first.wrapping_add(SUM), u64::from(fetched.elapsed_us));
+    }
+
+    /// The values, in the order of [`Metrics::describe`].
+    pub(crate) fn values(&self) -> impl Iterator<Item = u64> {
+        let all = self.requests.iter().chain(&self.introspection_cache).chain(&self.fetches).chain(&self.latency);
+        all.map(|value| value.load(Ordering::Relaxed))
+    }
+
+    /// What each value is.
+    pub(crate) fn describe(&self) -> Vec<Counter> {
+        let counter = |(family, kind, help), sample| Counter { family, kind, help, sample, divisor: 1 };
+        let issuers = || self.issuers.iter().map(|issuer| label(issuer));
+        let mut all = Vec::new();
+        for issuer in issuers().chain([String::new()]) {
+            for (_, cache) in SOURCES {
+                for reason in Reason::ALL {
+                    let decision = if reason.answer() == Answer::Allow { "allow" } else { "deny" };
+                    let labels = format!(
+                        "issuer=\"{issuer}\",decision=\"{decision}\",reason=\"{}\",cache=\"{cache}\"",
+                        reason.code()
+                    );
+                    all.push(counter(REQUESTS, format!("keybound_requests_total{{{labels}}}")));
+                }
+            }
+        }
+        for result in ["hit", "miss"] {
+            let sample = format!("keybound_introspection_cache_total{{result=\"{result}\"}}");
+            all.push(counter(INTROSPECTION_CACHE, sample));
+        }
+        let endpoints = || {
+            issuers().flat_map(|issuer| Endpoint::ALL.map(|e| format!("issuer=\"{issuer}\",endpoint=\"{}\"", e.name())))
+        };
+        for labels in endpoints() {
+            let outcomes = ["ok", "status"].into_iter().chain(Outcome::ALL.iter().skip(1).map(|o| o.name()));
+            for outcome in outcomes {
+                let sample = format!("keybound_as_requests_total{{{labels},outcome=\"{outcome}\"}}");
+                all.push(counter(AS_REQUESTS, sample));
+            }
+        }
+        for labels in endpoints() {
+            for le in BUCKETS.iter().map(|(_, le)| *le).chain(["+Inf"]) {
+                let sample = format!("keybound_as_request_duration_seconds_bucket{{{labels},le=\"{le}\"}}");
+                all.push(counter(AS_LATENCY, sample));
+            }
+            let sum = counter(AS_LATENCY, format!("keybound_as_request_duration_seconds_sum{{{labels}}}"));
+            all.push(Counter { divisor: 1_000_000, ..sum });
+        }
+        all
+    }
+}
+
+fn add(counters: &[AtomicU64], index: usize, n: u64) {
+    if let Some(counter) = counters.get(index) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+/// A label value, escaped (OpenMetrics, section "Escaping").
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::FetchAnswer;
+
+    fn nonzero(metrics: &Metrics) -> Vec<String> {
+        let described = metrics.describe();
+        assert_eq!(described.len(), metrics.values().count());
+        let pairs = described.iter().zip(metrics.values());
+        pairs.filter(|(_, value)| *value > 0).map(|(counter, value)| format!("{} {value}", counter.sample)).collect()
+    }
+
+    #[test]
+    fn each_value_stands_where_its_description_does() {
+        let metrics = Metrics::new(vec!["https://a.test".into(), "https://b\"\\.test".into()]);
+        for reason in Reason::ALL {
+            metrics.decided(1, Source::Miss, *reason);
+            metrics.decided(9, Source::None, *reason);
+        }
+        metrics.introspection_cache(false);
+        let counted = nonzero(&metrics);
+        assert_eq!(counted.len(), 2 * Reason::ALL.len() + 1);
+        for reason in Reason::ALL {
+            let decision = if *reason == Reason::Allowed { "allow" } else { "deny" };
+            let sample = |issuer: &str, cache: &str| {
+                format!(
+                    "keybound_requests_total{{issuer=\"{issuer}\",decision=\"{decision}\",reason=\"{}\",cache=\"{cache}\"}} 1",
+                    reason.code()
+                )
+            };
+            assert!(counted.contains(&sample("https://b\\\"\\\\.test", "miss")));
+            assert!(counted.contains(&sample("", "none")));
+        }
+        assert!(counted.contains(&"keybound_introspection_cache_total{result=\"miss\"} 1".to_owned()));
+    }
+
+    #[test]
+    fn an_exchange_is_counted_by_its_end_and_in_every_bucket_that_holds_it() {
+        let metrics = Metrics::new(vec!["i".into(), "j".into()]);
+        let answer = FetchAnswer { status: 200, elapsed_us: 30_000, ..FetchAnswer::failed(Outcome::Answered) };
+        metrics.fetched(1, Endpoint::Introspection, &answer.into());
+        metrics.fetched(1, Endpoint::Introspection, &FetchAnswer { status: 500, ..answer }.into());
+        metrics.fetched(
+            0,
+            Endpoint::Jwks,
+            &FetchAnswer { elapsed_us: 3_000_000, ..FetchAnswer::failed(Outcome::Timeout) }.into(),
+        );
+        metrics.fetched(0, Endpoint::Token, &FetchAnswer::failed(Outcome::Busy).into());
+        let labels = "issuer=\"j\",endpoint=\"introspection\"";
+        let mut expected = vec![
+            "keybound_as_requests_total{issuer=\"i\",endpoint=\"jwks\",outcome=\"timeout\"} 1".to_owned(),
+            "keybound_as_requests_total{issuer=\"i\",endpoint=\"token\",outcome=\"busy\"} 1".to_owned(),
+            format!("keybound_as_requests_total{{{labels},outcome=\"ok\"}} 1"),
+            format!("keybound_as_requests_total{{{labels},outcome=\"status\"}} 1"),
+            "keybound_as_request_duration_seconds_bucket{issuer=\"i\",endpoint=\"jwks\",le=\"+Inf\"} 1".to_owned(),
+            "keybound_as_request_duration_seconds_sum{issuer=\"i\",endpoint=\"jwks\"} 3000000".to_owned(),
+        ];
+        for le in ["0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "+Inf"] {
+            expected.push(format!("keybound_as_request_duration_seconds_bucket{{{labels},le=\"{le}\"}} 2"));
+        }
+        expected.push(format!("keybound_as_request_duration_seconds_sum{{{labels}}} 60000"));
+        assert_eq!(nonzero(&metrics), expected);
+    }
+}
