@@ -6,12 +6,13 @@
  *  1. Inputs are borrowed for the call only; nothing of them is kept.
  *  2. Output pointers are valid until the next call with that handle that is not const, or until it is freed; where it is longer,
  *     the function says so.
- *  3. Outputs are written only if the status is KB_OK; the error buffer only if it is KB_E_CONFIG (kb_engine_decide says what it
- *     writes otherwise).
+ *  3. Outputs are written only if the status is KB_OK; the error buffer only if it is KB_E_CONFIG or KB_E_TLS (kb_engine_decide
+ *     says what it writes otherwise).
  *  4. A status is 0 or negative and never a decision. Decisions are steps and reasons: compare them with ==, never test for truth.
  *  5. A handle is made by _new, freed once by _free; _free(NULL) does nothing; handles may be freed in any order.
  *  6. An engine and a verifier may be used by several threads at once, a check by one at a time.
- *  7. The library starts no thread, opens no file and no socket, reads no clock and installs no hook.
+ *  7. The library starts no thread, opens no file and no socket, reads no clock and installs no hook. (In kb_tls_verify the host's
+ *     own OpenSSL reads the clock.)
  *  8. A struct with struct_size may grow at its end: set all of it to 0, then struct_size to its sizeof. One of an earlier version is
  *     read as if the rest were 0, one of a later version as far as the library knows it.
  *  9. New functions may come with any version; KB_ABI_VERSION changes with every other change. Ask kb_abi_version() at load.
@@ -48,7 +49,7 @@
 // The certificate is too large, or not exactly one.
 #define KB_E_CERTIFICATE -5
 
-// The text is not a usable public key.
+// The text is not a usable public key, or a private key is not the one of the certificate.
 #define KB_E_KEY -6
 
 // There is no such element: the index is past the end.
@@ -57,11 +58,17 @@
 // The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
 #define KB_E_NO_OPENSSL -8
 
+// The server is not to be trusted; the error buffer says why.
+#define KB_E_TLS -9
+
+// The connection is older than TLS 1.2.
+#define KB_E_TLS_VERSION -10
+
 // What came from the server is not HTTP, or ended early.
-#define KB_E_HTTP -10
+#define KB_E_HTTP -11
 
 // The server's answer is larger than asked for.
-#define KB_E_TOO_LARGE -11
+#define KB_E_TOO_LARGE -12
 
 // Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
 // `kb_check_stored()` answers RESPOND from then on.
@@ -174,6 +181,9 @@ typedef struct kb_engine kb_engine;
 
 // One request and its answer on a connection that the host owns. One owner; used by one thread at a time.
 typedef struct kb_exchange kb_exchange;
+
+// Certificates that are trusted to vouch for servers. May be used by several threads at once.
+typedef struct kb_trust kb_trust;
 
 // Decides about a token and a certificate. Immutable; may be used by several threads at once.
 typedef struct kb_verifier kb_verifier;
@@ -959,6 +969,80 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
                            uint64_t *values,
                            size_t count,
                            size_t *needed);
+
+// Reads the certificates that are trusted to vouch for servers. The host's OpenSSL must be there already.
+//
+// # Arguments
+// - `pem`, `pem_len`: one or more certificates in PEM
+// - `trust`: receives the handle
+// - `errbuf`, `errbuf_cap`: receives the message of `KB_E_CONFIG`, cut to fit, not NUL-terminated; may be NULL
+// - `errbuf_len`: receives the whole length of the message; may be NULL
+//
+// # Returns
+// `KB_OK`; free the handle with `kb_trust_free()`.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_CONFIG`: none, or one that cannot be read; `KB_E_NO_OPENSSL`.
+//
+// # Safety
+// `pem` has `pem_len` readable bytes, `errbuf` has `errbuf_cap` writable ones, `trust` and `errbuf_len` are writable.
+int32_t kb_trust_new(const uint8_t *pem,
+                     size_t pem_len,
+                     struct kb_trust **trust,
+                     uint8_t *errbuf,
+                     size_t errbuf_cap,
+                     size_t *errbuf_len);
+
+// Frees trusted certificates. NULL does nothing.
+//
+// # Safety
+// `trust` is NULL, or came from `kb_trust_new()`, is not freed yet and not in use.
+void kb_trust_free(struct kb_trust *trust);
+
+// Verifies the server of a connection whose handshake is done: TLS 1.2 or later; its certificate, with the chain that it sent,
+// ends at a trusted one, is in its time and for servers; and it has the host's name or IP address in its subjectAltName.
+//
+// # Arguments
+// - `trust`: the trusted certificates; NULL: the chain is not looked at, because the host has verified it
+// - `session`: the `SSL_SESSION *` of the client's side, of the OpenSSL that this process uses
+// - `host`, `host_len`: name or IP address (without brackets) that was connected to; NULL, with `trust` NULL: only the version is
+//   looked at
+// - `errbuf`, `errbuf_cap`: receives the message of `KB_E_TLS`, cut to fit, not NUL-terminated; may be NULL
+// - `errbuf_len`: receives the whole length of the message; may be NULL
+//
+// # Returns
+// `KB_OK` if the server is the one that was meant.
+//
+// # Errors
+// `KB_E_NULL`: no session, or `trust` without `host`; `KB_E_TLS`; `KB_E_TLS_VERSION`; `KB_E_NO_OPENSSL`.
+//
+// # Safety
+// `trust` is NULL, or came from `kb_trust_new()` and is not freed; `session` is live; `host` has `host_len` readable bytes,
+// `errbuf` has `errbuf_cap` writable ones, `errbuf_len` is NULL or writable.
+int32_t kb_tls_verify(const struct kb_trust *trust,
+                      void *session,
+                      const uint8_t *host,
+                      size_t host_len,
+                      uint8_t *errbuf,
+                      size_t errbuf_cap,
+                      size_t *errbuf_len);
+
+// Whether a private key belongs to the first certificate of a chain.
+//
+// # Arguments
+// - `chain`: a `STACK_OF(X509) *` of the OpenSSL that this process uses, as lua-resty-core's `parse_pem_cert` gives it
+// - `key`: an `EVP_PKEY *` of it, as `parse_pem_priv_key` gives it
+//
+// # Returns
+// `KB_OK` if it does.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_KEY`: it does not; `KB_E_NO_OPENSSL`.
+//
+// # Safety
+// Both are NULL or live.
+int32_t kb_tls_pair(void *chain,
+                    void *key);
 
 #ifdef __cplusplus
 }  // extern "C"

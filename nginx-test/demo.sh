@@ -17,6 +17,11 @@ mkdir -p "$RUN"
 
 failed=0
 
+# The gateway as a client of the authorization server: it fetches the keys, and introspects opaque tokens over mutual TLS.
+gateway='"client_id": "gateway", "client_auth": "tls_client_auth", "tls_client_auth_cert_id": "gateway",
+  "client_certificates": {"gateway": {"certificate": "'$RUN'/pki/gateway.crt", "private_key": "'$RUN'/pki/gateway.key"}},
+  "ssl_trusted_certificate": "'$RUN'/pki/ca.crt", "introspection_cache_ttl": 4'
+
 # row NAME CERTIFICATE TOKEN STATUS [REASON]: one request, and whether it went as it must
 row() {
   local name=$1 token=$3 arguments path="/${1// /-}" status challenge why result=ok
@@ -35,8 +40,8 @@ row() {
 }
 
 run() {
-  local own short unbound tampered payload cnf print expiry
-  start ''
+  local own short unbound tampered payload cnf print expiry opaque
+  start "$gateway"
   own=$(token client client)
   short=$(token client client https://api.test/short)
   unbound=$(token unbound -)
@@ -58,7 +63,25 @@ run() {
   wait_until 10 "expiry of a token of 2 seconds" past "$expiry"
   row 'expired token' client "$short" 401 token_expired
 
+  opaque=$(token client client https://api.test/opaque)
+  printf '\nAn opaque token: the gateway asks the authorization server about it, and remembers the answer for 4 seconds\n'
+  row 'opaque token, own certificate' client "$opaque" 200
+  row 'opaque token, of thief' thief "$opaque" 401 certificate_mismatch
+  revoke client client "$opaque"
+  row 'revoked, still remembered' client "$opaque" 200
+  sleep 5
+  row 'revoked' client "$opaque" 401 token_inactive
+  printf '\nWho asked, by the log of the authorization server:\n'
+  introspections
+
   [ $failed = 0 ] && printf '\nAll as expected.\n'
+}
+# introspections: client and certificate of each introspection that the server saw
+introspections() {
+  as_log | "$("$repo/tools/node.sh")" -e '
+    const log = JSON.parse(require("fs").readFileSync(0));
+    for (const r of log.filter((r) => r.path === "/token/introspection"))
+      console.log(`  ${r.port} port, client_id=${r.client_id}, certificate ${r.certificate?.subject} ${r.certificate?.["x5t#S256"]}`);'
 }
 past() { [ "$(date +%s)" -gt "$1" ]; }
 
@@ -81,7 +104,7 @@ up() {
   fi
   trap stop_all EXIT
   : >"$RUN/error.log"
-  start ''
+  start "$gateway"
   trap - EXIT
   cat <<LINES | tee "$RUN/try.txt"
 The gateway is $api, the authorization server is $issuer. To try them:
@@ -93,10 +116,18 @@ mtls() { curl -s --cacert "\$P/ca.crt" --cert "\$P/\$1.crt" --key "\$P/\$1.key" 
 TOKEN=\$(mtls client \$as/token -d grant_type=client_credentials -d client_id=client -d scope=read -d resource=https://api.test | sed ${q}s/.*"access_token":"\([^"]*\)".*/\1/$q)
 cut -d. -f2 <<<"\$TOKEN" | tr '_-' '/+' | base64 -d 2>/dev/null; echo
 
+# an opaque token, likewise bound
+OPAQUE=\$(mtls client \$as/token -d grant_type=client_credentials -d client_id=client -d scope=read -d resource=https://api.test/opaque | sed ${q}s/.*"access_token":"\([^"]*\)".*/\1/$q)
+mtls client -i \$api/hello -H "Authorization: Bearer \$OPAQUE"
+mtls thief -i \$api/hello -H "Authorization: Bearer \$OPAQUE"
+
 # with its certificate; with none; with another's
 mtls client -i \$api/hello -H "Authorization: Bearer \$TOKEN"
 curl -s --cacert "\$P/ca.crt" -i \$api/hello -H "Authorization: Bearer \$TOKEN"
 mtls thief -i \$api/hello -H "Authorization: Bearer \$TOKEN"
+
+# what was counted
+curl -s $metrics
 
 # why
 grep 'keybound: refused' '$RUN/error.log'

@@ -136,19 +136,24 @@ free_ports() {
     }' "$1"
 }
 
-# gateway_start [MEMBERS]: nginx with keybound; MEMBERS are more options of keybound, as JSON members. Then $api is set.
+# gateway_start [MEMBERS]: nginx with keybound; MEMBERS are more options of keybound, as JSON members. Then $api is set. The keys of the
+# authorization server are configured, unless MEMBERS make the gateway its client: then it fetches them.
 gateway_start() {
   local ports
-  printf '{"issuer": "%s", "audience_required": ["https://api.test"]%s, "jwks": %s}\n' \
-    "$issuer" "${1:+, $1}" "$(<"$RUN/jwks.json")" >"$RUN/keybound.json"
+  local keys
+  case ${1-} in
+    *'"client_id"'*) keys= ;;
+    *) keys=", \"jwks\": $(<"$RUN/jwks.json")" ;;
+  esac
+  printf '{"issuer": "%s", "audience_required": ["https://api.test"]%s%s}\n' "$issuer" "${1:+, $1}" "$keys" >"$RUN/keybound.json"
   # Another process may take a port between our look and nginx's bind: then try others.
   for _ in 1 2 3; do
-    mapfile -t ports < <(free_ports 2)
+    mapfile -t ports < <(free_ports 3)
     sed -e "s|@RUN@|$RUN|g" -e "s|@MODULES@|$modules|g" -e "s|@LUA@|$KEYBOUND_LUA|g" -e "s|@LIB@|$KEYBOUND_LIB|g" \
-      -e "s|@PORT@|${ports[0]}|g" -e "s|@UPSTREAM_PORT@|${ports[1]}|g" "${KEYBOUND_CONF:-$here/nginx.conf.in}" >"$RUN/nginx.conf"
+      -e "s|@PORT@|${ports[0]}|g" -e "s|@UPSTREAM_PORT@|${ports[1]}|g" -e "s|@METRICS_PORT@|${ports[2]}|g" "${KEYBOUND_CONF:-$here/nginx.conf.in}" >"$RUN/nginx.conf"
     if nginx_run 2>"$RUN/start.log"; then
       # shellcheck disable=SC2034 # for the caller
-      api=https://api.test:${ports[0]}
+      api=https://api.test:${ports[0]} metrics=http://127.0.0.1:${ports[2]}/metrics
       return 0
     fi
     grep -q 'Address already in use' "$RUN/start.log" || break
@@ -191,6 +196,13 @@ token() {
   esac
   fetch "${arguments[@]}" "$issuer/token" -d grant_type=client_credentials -d "resource=${3-https://api.test}" \
     -d "scope=${4-read}" | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
+}
+
+# revoke CLIENT CERTIFICATE TOKEN: at the authorization server, by the client that it was issued to
+revoke() {
+  local arguments
+  mapfile -t arguments < <(with "$2")
+  fetch "${arguments[@]}" -d "client_id=$1" -d "token=$3" "$issuer/token/revocation"
 }
 
 # claims TOKEN: its payload, as JSON; replace_claims TOKEN JSON: the same token with another payload and the old signature

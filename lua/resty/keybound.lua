@@ -8,8 +8,12 @@
 --     -- access_by_lua_block
 --     kb:access()
 
+local fetch = require "resty.keybound.fetch"
 local library = require "resty.keybound.library"
+local metrics = require "resty.keybound.metrics"
 local request = require "resty.keybound.request"
+local steps = require "resty.keybound.steps"
+local store = require "resty.keybound.store"
 local base = require "resty.core.base"
 local cjson = require "cjson.safe"
 local ffi = require "ffi"
@@ -22,9 +26,12 @@ local ffi_gc = ffi.gc
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local get_request = base.get_request
+local encode_base64 = ngx.encode_base64
 local clear_header = ngx.req.clear_header
 local set_header = ngx.req.set_header
 local error = error
+local format = string.format
+local io_open = io.open
 local ipairs = ipairs
 local pairs = pairs
 local rawset = rawset
@@ -58,6 +65,7 @@ local response = ffi_new("kb_response")
 
 -- A closure, not the C function: a finalizer that is a C function can run after its library object was collected.
 local function free_engine(ptr) lib.kb_engine_free(ptr) end
+local function free_check(ptr) lib.kb_check_free(ptr) end
 
 local _M = { _VERSION = library.version }
 local mt = { __index = _M }
@@ -66,7 +74,10 @@ local mt = { __index = _M }
 local OPTIONS = {
   ctx = "boolean",                 -- access() leaves the decision in ngx.ctx.keybound; default true
   certificate_source = "string",   -- "ssl" (default where it can be had) or "variable"
+  store = "string or table",       -- name of a lua_shared_dict, or { redis = ... }: what workers share
+  metrics = "string",              -- name of a lua_shared_dict: where workers add up what they count
 }
+local OPTION_NAMES = "certificate_source, ctx, metrics and store"
 
 
 local function string_of(s)
@@ -89,22 +100,89 @@ end
 
 local function check_options(opts)
   for name, value in pairs(opts) do
-    if not OPTIONS[name] then
-      return nil, "keybound.new: " .. tostring(name)
-             .. ": unknown option of the Lua side; it has ctx and certificate_source"
+    local expected = OPTIONS[name]
+    if not expected then
+      return nil, "keybound.new: " .. tostring(name) .. ": unknown option of the Lua side; it has " .. OPTION_NAMES
     end
-    if type(value) ~= OPTIONS[name] then
-      return nil, "keybound.new: " .. name .. ": must be a " .. OPTIONS[name]
+    if not expected:find(type(value), 1, true) then
+      return nil, "keybound.new: " .. name .. ": must be a " .. expected
     end
   end
   return true
 end
 
 
+--- The secret that seals what is in a shared dictionary. Who reads the dictionary reads the secret, too: it is there so
+-- that all workers, and those after a reload, have the same.
+local function secret_of(dict)
+  local name = "keybound:store_secret"
+  local secret = dict:get(name)
+  if secret then
+    return secret
+  end
+  local file, err = io_open("/dev/urandom", "rb")
+  if not file then
+    return nil, err
+  end
+  secret = encode_base64(file:read(32))
+  file:close()
+  local ok
+  ok, err = dict:safe_add(name, secret)
+  if ok then
+    return secret
+  end
+  return dict:get(name), err
+end
+
+
+--- The configuration as JSON, with a secret for the store that was asked for.
+-- @treturn string|nil
+-- @treturn nil|string message
+-- @treturn table|nil store
+local function prepare_config(config, opts)
+  if type(config) == "table" then
+    local err
+    config, err = cjson.encode(config)
+    if not config then
+      return nil, "the configuration is not JSON: " .. err
+    end
+  elseif type(config) ~= "string" then
+    return nil, "expect a table or a JSON string at #1"
+  end
+  local decoded = cjson.decode(config)
+  local has_secret = type(decoded) == "table" and decoded.store_secret ~= nil
+  if opts.store == nil then
+    if has_secret then
+      return nil, "store_secret: has no effect without the option store of the Lua side"
+    end
+    return config
+  end
+  local shared, err = store.new(opts.store)
+  if not shared then
+    return nil, err
+  end
+  if has_secret or type(decoded) ~= "table" then
+    return config, nil, shared
+  end
+  if not shared.dict then
+    return nil, "store_secret: required with redis: what is kept there is sealed with it (openssl rand -base64 32)"
+  end
+  local secret
+  secret, err = secret_of(shared.dict)
+  if not secret then
+    return nil, "store: no secret can be made: " .. tostring(err)
+  end
+  -- Into the text: a table that was decoded would not be encoded as it was.
+  return (config:gsub("^%s*{", '{"store_secret":"' .. secret .. '",', 1)), nil, shared
+end
+
+
 --- Makes an engine. Call it in init_by_lua or init_worker_by_lua and keep the result.
 -- @tparam table|string config the configuration (docs/configuration.md), as a table or as JSON
 -- @tparam[opt] table opts `ctx` (boolean, default true): access() leaves the decision in `ngx.ctx.keybound`;
---   `certificate_source` ("ssl" or "variable"): where the certificate is read from
+--   `certificate_source` ("ssl" or "variable"): where the certificate is read from;
+--   `store` (name of a `lua_shared_dict`, or `{ redis = ... }`, see resty.keybound.store): what workers share;
+--   `metrics` (name of a `lua_shared_dict`): where workers add up what they count, for `metrics()`
 -- @treturn table|nil engine
 -- @treturn nil|string message that names the option and the valid values
 function _M.new(config, opts)
@@ -116,13 +194,10 @@ function _M.new(config, opts)
   if not ok then
     return nil, err
   end
-  if type(config) == "table" then
-    config, err = cjson.encode(config)
-    if not config then
-      return nil, "keybound.new: the configuration is not JSON: " .. err
-    end
-  elseif type(config) ~= "string" then
-    return nil, "keybound.new: expect a table or a JSON string at #1"
+  local shared
+  config, err, shared = prepare_config(config, opts)
+  if not config then
+    return nil, "keybound.new: " .. err
   end
   local fill, source_err = request.filler(opts.certificate_source)
   if not fill then
@@ -142,12 +217,21 @@ function _M.new(config, opts)
   for _, warning in ipairs(list(lib.kb_engine_warning, ptr)) do
     ngx_log(WARN, "keybound: ", warning)
   end
-  return setmetatable({
+  local self = setmetatable({
     ptr = ptr,
     fill = fill,
+    store = shared,
     headers = list(lib.kb_engine_upstream_header, ptr),
     flags = opts.ctx == false and 0 or WANT_CLAIMS,
   }, mt)
+  ok, err = fetch.prepare(self)
+  if ok and opts.metrics then
+    ok, err = metrics.prepare(self, opts.metrics)
+  end
+  if not ok then
+    return nil, "keybound.new: " .. err
+  end
+  return self
 end
 
 
@@ -177,11 +261,11 @@ local decision_mt = {
 }
 
 
---- The claims of an allowed decision, copied into memory that the garbage collector sees. It does not see the
+--- The claims of an allowed check, copied into memory that the garbage collector sees. It does not see the
 -- library's, and would let a worker with a large heap keep thousands of checks.
 -- Not a Lua string: `request.lua` says why.
-local function granted()
-  if lib.kb_check_claims(decision.check, str) ~= C.OK then
+local function granted(check)
+  if lib.kb_check_claims(check, str) ~= C.OK then
     return nil
   end
   local json_len = tonumber(str.len)
@@ -192,23 +276,25 @@ end
 
 
 --- Takes a refusal over into a table.
-local function refusal(reason, answer)
+local function refusal(reason, answer, token_id)
   return {
     allowed = false,
     reason = ffi_str(lib.kb_reason_code(reason)),
     status = answer.status,
     www_authenticate = string_of(answer.www_authenticate),
+    retry_after = answer.retry_after_s > 0 and answer.retry_after_s or nil,
     content_type = string_of(answer.content_type),
     body = string_of(answer.body),
+    token_id = token_id ~= 0 and format("%08x", token_id) or nil,
   }
 end
 
 
---- The headers of an allowed decision.
+--- The headers of an allowed check.
 -- @return a table of name to value, or to false where the header is to be removed
-local function upstream_headers()
+local function upstream_headers(check)
   local headers, i = {}, 0
-  while lib.kb_check_header(decision.check, i, str, str2) == C.OK do
+  while lib.kb_check_header(check, i, str, str2) == C.OK do
     headers[string_of(str)] = string_of(str2) or false
     i = i + 1
   end
@@ -216,37 +302,71 @@ local function upstream_headers()
 end
 
 
---- Takes claims and headers out of the check of an allowed decision, as far as they are wanted, and frees it.
-local function take(want_claims, want_headers)
-  local result = want_claims and granted() or nil
-  local headers = want_headers and upstream_headers() or nil
-  lib.kb_check_free(decision.check)
-  decision.check = nil
+--- Takes claims and headers out of the check of an allowed request, as far as they are wanted, and frees it.
+local function take(check, want_claims, want_headers)
+  local result = want_claims and granted(check) or nil
+  local headers = want_headers and upstream_headers(check) or nil
+  lib.kb_check_free(check)
   return result, headers
 end
 
 
---- Decides about the current request without acting on it.
+--- Takes the steps that a decision needs: it yields, and `decision` is another request's afterwards.
+-- @treturn cdata|nil the check of an allowed request
+-- @treturn table|nil the refusal
+-- @treturn nil|string message where no decision was made
+local function go_on(self)
+  local check, token_id = ffi_gc(decision.check, free_check), decision.token_id
+  decision.check = nil
+  local step, err = steps.run(self, check)
+  if step == STEP_ALLOW then
+    return ffi_gc(check, nil)
+  end
+  if step ~= STEP_RESPOND then
+    return nil, nil, err
+  end
+  if lib.kb_check_response(check, response) ~= C.OK then
+    return nil, nil, "there is no answer to the refusal"
+  end
+  local result = refusal(lib.kb_check_reason(check), response, token_id)
+  if lib.kb_check_detail(check, str) == C.OK then
+    result.detail = string_of(str)
+  end
+  return nil, result
+end
+
+
+--- Decides about the current request without acting on it. It may yield: call it where nginx's cosockets are allowed.
 -- @treturn table|nil `{ allowed, reason, claims, headers }` of an allowed request;
---   `{ allowed = false, reason, status, www_authenticate, content_type, body }` of a refused one
+--   `{ allowed = false, reason, status, www_authenticate, retry_after, content_type, body, token_id, detail }` of a
+--   refused one
 -- @treturn nil|string message where no decision was made; that is a refusal
 function _M:decide()
   local rc = decide(self, WANT_CLAIMS)
   if rc ~= C.OK then
     return nil, "keybound.decide: " .. library.strerror(rc)
   end
+  if decision.step == STEP_RESPOND then
+    return refusal(decision.reason, decision.response, decision.token_id)
+  end
+  local check, refused, err
   if decision.step == STEP_ALLOW then
-    local result, headers = take(true, true)
-    if not result then
-      return nil, "keybound.decide: the claims cannot be read"
-    end
-    result.headers = headers
-    return result
+    check, decision.check = decision.check, nil
+  elseif decision.check ~= nil then
+    check, refused, err = go_on(self)
   end
-  if decision.step ~= STEP_RESPOND then
-    return nil, "keybound.decide: a step that this host cannot take"
+  if refused then
+    return refused
   end
-  return refusal(decision.reason, decision.response)
+  if not check then
+    return nil, "keybound.decide: " .. (err or "a step that this host cannot take")
+  end
+  local result, headers = take(check, true, true)
+  if not result then
+    return nil, "keybound.decide: the claims cannot be read"
+  end
+  result.headers = headers
+  return result
 end
 
 
@@ -258,13 +378,16 @@ end
 
 --- Answers the request with a refusal.
 local function refuse(self, result)
-  ngx_log(WARN, "keybound: refused, reason=", result.reason, ", status=", result.status)
+  ngx_log(WARN, "keybound: refused, reason=", result.reason, ", status=", result.status, ", token=",
+          result.token_id or "-", ", request_id=", ngx.var.request_id,
+          result.detail and ", detail=" or "", result.detail or "")
   if self.flags ~= 0 then
     ngx.ctx.keybound = result
   end
   ngx.status = result.status
   local header = ngx.header
   header["WWW-Authenticate"] = result.www_authenticate
+  header["Retry-After"] = result.retry_after
   header["Content-Type"] = result.content_type
   header["Content-Length"] = #result.body
   header["Cache-Control"] = "no-store"
@@ -281,27 +404,9 @@ local function clear_headers(headers)
 end
 
 
---- Lets the current request go on, or answers it. Call it in access_by_lua.
---
--- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`) unless the option `ctx` is false.
-function _M:access()
-  local headers = self.headers
-  clear_headers(headers)
-  local rc = decide(self, self.flags)
-  if rc ~= 0 then
-    return fail(library.strerror(rc))
-  end
-  local step = decision.step
-  if step == STEP_RESPOND then
-    return refuse(self, refusal(decision.reason, decision.response))
-  end
-  if step ~= STEP_ALLOW then
-    return fail("a step that this host cannot take")
-  end
-  if decision.check == nil then
-    return
-  end
-  local result, values = take(self.flags ~= 0, #headers > 0)
+--- Lets the request of an allowed check go on: with its claims, and headers for the upstream.
+local function allow(self, check)
+  local result, values = take(check, self.flags ~= 0, #self.headers > 0)
   if self.flags ~= 0 then
     if not result then
       return fail("the claims cannot be read")
@@ -318,6 +423,56 @@ function _M:access()
 end
 
 
+--- What is seldom: a decision that needs the authorization server or the store.
+local function access_by_steps(self)
+  local check, refused, err = go_on(self)
+  if refused then
+    return refuse(self, refused)
+  end
+  if not check then
+    return fail(err)
+  end
+  return allow(self, check)
+end
+
+
+--- Lets the current request go on, or answers it. Call it in access_by_lua.
+--
+-- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`) unless the option `ctx` is false.
+function _M:access()
+  clear_headers(self.headers)
+  if self.counters and not self.counters.started then
+    metrics.start(self)
+  end
+  local rc = decide(self, self.flags)
+  if rc ~= 0 then
+    return fail(library.strerror(rc))
+  end
+  local step = decision.step
+  if step == STEP_ALLOW then
+    local check = decision.check
+    if check == nil then
+      return
+    end
+    decision.check = nil
+    return allow(self, check)
+  end
+  if step == STEP_RESPOND then
+    return refuse(self, refusal(decision.reason, decision.response, decision.token_id))
+  end
+  if decision.check == nil then
+    return fail("a step that this host cannot take")
+  end
+  return access_by_steps(self)
+end
+
+
+--- Answers the request with what was counted in a zone, as an OpenMetrics page. Call it in content_by_lua of a location
+-- that only your monitoring reaches.
+-- @tparam string zone name of the `lua_shared_dict` that engines were made with as `metrics`
+_M.metrics = metrics.page
+
+
 --- Answers a request whose client certificate nginx itself refused. Call it in access_by_lua of the location that
 -- `error_page 495 496` names: nginx's verdict stands, and the client gets the answer that it gets for other tokens.
 function _M:refuse_certificate()
@@ -325,7 +480,7 @@ function _M:refuse_certificate()
   if lib.kb_engine_response(self.ptr, CERTIFICATE_REFUSED, response) ~= C.OK then
     return fail("there is no answer to a refused certificate")
   end
-  return refuse(self, refusal(CERTIFICATE_REFUSED, response))
+  return refuse(self, refusal(CERTIFICATE_REFUSED, response, 0))
 end
 
 

@@ -33,10 +33,11 @@ const BUCKETS: [(u32, &str); 9] = [
 
 /// An answered exchange counts as `ok` or `status`, another by how it ended.
 const OUTCOMES: usize = Outcome::ALL.len() + 1;
-/// Buckets, the one without end, and the sum.
-const HISTOGRAM: usize = BUCKETS.len() + 2;
+/// Buckets, the one without end, the count and the sum.
+const HISTOGRAM: usize = BUCKETS.len() + 3;
+const COUNT: usize = BUCKETS.len() + 1;
 
-const SUM: usize = BUCKETS.len() + 1;
+const SUM: usize = BUCKETS.len() + 2;
 /// Request counters of one issuer.
 const ROW: usize = Reason::ALL.len() * SOURCES.len();
 
@@ -112,6 +113,7 @@ impl Metrics {
             add(&self.latency, first.wrapping_add(i), u64::from(fetched.elapsed_us <= *bound));
         }
         add(&self.latency, first.wrapping_add(BUCKETS.len()), 1);
+        add(&self.latency, first.wrapping_add(COUNT), 1);
         add(&self.latency, first.wrapping_add(SUM), u64::from(fetched.elapsed_us));
     }
 
@@ -157,6 +159,7 @@ impl Metrics {
                 let sample = format!("keybound_as_request_duration_seconds_bucket{{{labels},le=\"{le}\"}}");
                 all.push(counter(AS_LATENCY, sample));
             }
+            all.push(counter(AS_LATENCY, format!("keybound_as_request_duration_seconds_count{{{labels}}}")));
             let sum = counter(AS_LATENCY, format!("keybound_as_request_duration_seconds_sum{{{labels}}}"));
             all.push(Counter { divisor: 1_000_000, ..sum });
         }
@@ -230,11 +233,13 @@ mod tests {
             format!("keybound_as_requests_total{{{labels},outcome=\"ok\"}} 1"),
             format!("keybound_as_requests_total{{{labels},outcome=\"status\"}} 1"),
             "keybound_as_request_duration_seconds_bucket{issuer=\"i\",endpoint=\"jwks\",le=\"+Inf\"} 1".to_owned(),
+            "keybound_as_request_duration_seconds_count{issuer=\"i\",endpoint=\"jwks\"} 1".to_owned(),
             "keybound_as_request_duration_seconds_sum{issuer=\"i\",endpoint=\"jwks\"} 3000000".to_owned(),
         ];
         for le in ["0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "+Inf"] {
             expected.push(format!("keybound_as_request_duration_seconds_bucket{{{labels},le=\"{le}\"}} 2"));
         }
+        expected.push(format!("keybound_as_request_duration_seconds_count{{{labels}}} 2"));
         expected.push(format!("keybound_as_request_duration_seconds_sum{{{labels}}} 60000"));
         assert_eq!(nonzero(&metrics), expected);
     }

@@ -19,6 +19,8 @@ mod exchange;
 
 mod metrics;
 
+mod tls;
+
 use std::ffi::{c_char, c_void};
 
 pub use check::*;
@@ -26,6 +28,7 @@ pub use engine::*;
 pub use exchange::*;
 pub use metrics::*;
 pub use primitives::*;
+pub use tls::*;
 pub use verifier::*;
 
 use crate::cert::ClientCertificate;
@@ -48,16 +51,20 @@ pub const KB_E_CONFIG: i32 = -3;
 pub const KB_E_STATE: i32 = -4;
 /// The certificate is too large, or not exactly one.
 pub const KB_E_CERTIFICATE: i32 = -5;
-/// The text is not a usable public key.
+/// The text is not a usable public key, or a private key is not the one of the certificate.
 pub const KB_E_KEY: i32 = -6;
 /// There is no such element: the index is past the end.
 pub const KB_E_RANGE: i32 = -7;
 /// The certificate of an `SSL *` was asked for, and this process has no OpenSSL that keybound can call.
 pub const KB_E_NO_OPENSSL: i32 = -8;
+/// The server is not to be trusted; the error buffer says why.
+pub const KB_E_TLS: i32 = -9;
+/// The connection is older than TLS 1.2.
+pub const KB_E_TLS_VERSION: i32 = -10;
 /// What came from the server is not HTTP, or ended early.
-pub const KB_E_HTTP: i32 = -10;
+pub const KB_E_HTTP: i32 = -11;
 /// The server's answer is larger than asked for.
-pub const KB_E_TOO_LARGE: i32 = -11;
+pub const KB_E_TOO_LARGE: i32 = -12;
 /// Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
 /// `kb_check_stored()` answers RESPOND from then on.
 pub const KB_E_PANIC: i32 = -99;
@@ -303,9 +310,11 @@ pub extern "C" fn kb_strerror(status: i32) -> *const c_char {
             KB_E_CONFIG => c"the configuration is refused",
             KB_E_STATE => c"the call does not fit the current step",
             KB_E_CERTIFICATE => c"the certificate is too large, or not exactly one",
-            KB_E_KEY => c"the text is not a usable public key",
+            KB_E_KEY => c"not a usable key, or not the one of the certificate",
             KB_E_RANGE => c"there is no such element",
             KB_E_NO_OPENSSL => c"this process has no OpenSSL that keybound can call",
+            KB_E_TLS => c"the server is not to be trusted",
+            KB_E_TLS_VERSION => c"the connection is older than TLS 1.2",
             KB_E_HTTP => c"what came is not HTTP, or ended early",
             KB_E_TOO_LARGE => c"the answer is larger than asked for",
             KB_E_PANIC => c"internal error",

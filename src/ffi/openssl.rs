@@ -1,11 +1,12 @@
 //! The certificate of a connection, from the host's own OpenSSL. The functions are looked up in the process: linking an OpenSSL
 //! of our own would be another one than the host's.
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{CStr, c_int, c_long};
 use std::sync::OnceLock;
 
 use super::guard::guarded;
 use super::opaque;
+use super::tls::Tls;
 use crate::cert::{Identity, MAX_DER};
 use crate::reason::Reason;
 
@@ -28,6 +29,7 @@ pub(super) struct Functions {
     x509_free: Free,
     is_init_finished: Int,
     memo: Option<Memo>,
+    tls: Option<Tls>,
 }
 
 enum Peer {
@@ -70,18 +72,26 @@ pub(super) fn functions() -> Option<&'static Functions> {
     Some(FUNCTIONS.get_or_init(|| functions))
 }
 
-fn symbol(name: &CStr) -> Option<opaque> {
+/// What is needed to verify servers.
+pub(super) fn tls() -> Option<&'static Tls> {
+    functions()?.tls.as_ref()
+}
+
+pub(super) fn symbol(name: &CStr) -> Option<opaque> {
     // SAFETY: `name` is NUL-terminated; RTLD_DEFAULT needs no handle.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!found.is_null()).then_some(found)
 }
 
+/// `function!(c"name" as Type)`: the function of that name in this process, if there is one.
 macro_rules! function {
     ($name:literal as $type:ty) => {
         // SAFETY: the symbol is OpenSSL's function of that name, whose type this is; pointers and functions have one size.
-        symbol($name).map(|f| unsafe { std::mem::transmute::<*mut c_void, $type>(f) })
+        $crate::ffi::openssl::symbol($name)
+            .map(|f| unsafe { std::mem::transmute::<*mut std::ffi::c_void, $type>(f) })
     };
 }
+pub(super) use function;
 
 fn look_up() -> Option<Functions> {
     // BoringSSL and others have some of these names with other parameters.
@@ -98,6 +108,7 @@ fn look_up() -> Option<Functions> {
         x509_free: function!(c"X509_free" as Free)?,
         is_init_finished: function!(c"SSL_is_init_finished" as Int)?,
         memo: memo(),
+        tls: super::tls::look_up(),
     })
 }
 

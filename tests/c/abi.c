@@ -157,17 +157,17 @@ static void
 test_library(void)
 {
     int          i, j;
-    const char  *texts[10];
+    const char  *texts[12];
 
     static const int32_t  statuses[] = {
         KB_OK, KB_E_NULL, KB_E_ARGUMENT, KB_E_CONFIG, KB_E_STATE, KB_E_CERTIFICATE, KB_E_KEY, KB_E_RANGE, KB_E_NO_OPENSSL,
-        KB_E_PANIC
+        KB_E_TLS, KB_E_TLS_VERSION, KB_E_PANIC
     };
 
     CHECK_EQ(kb_abi_version(), KB_ABI_VERSION);
     CHECK(strcmp(kb_version(), KEYBOUND_VERSION) == 0);
 
-    for (i = 0; i < 10; i++) {
+    for (i = 0; i < 12; i++) {
         CHECK(statuses[i] == 0 || statuses[i] < 0);
         texts[i] = kb_strerror(statuses[i]);
         CHECK(texts[i] != NULL && texts[i][0] != '\0' && strcmp(texts[i], "unknown status") != 0);
@@ -781,14 +781,22 @@ test_larger_structs(void)
 static void
 test_no_openssl(void)
 {
-    int       place;
-    kb_facts  facts;
+    int        place;
+    kb_facts   facts;
+    kb_trust  *trust;
 
     CHECK_EQ(kb_ssl_supported(), 0);
 
     facts = facts_of(NULL, KB_CERT_NONE);
     facts.ssl = &place;
     check_invalid(&facts, KB_E_NO_OPENSSL);
+
+    fill(&trust);
+    CHECK_EQ(kb_trust_new((const uint8_t *) "x", 1, &trust, NULL, 0, NULL), KB_E_NO_OPENSSL);
+    CHECK(untouched(&trust));
+    kb_trust_free(NULL);
+    CHECK_EQ(kb_tls_verify(NULL, &place, NULL, 0, NULL, 0, NULL), KB_E_NO_OPENSSL);
+    CHECK_EQ(kb_tls_pair(&place, &place), KB_E_NO_OPENSSL);
 }
 
 

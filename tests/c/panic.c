@@ -24,6 +24,7 @@ static kb_store      store;
 static kb_check     *check;
 static kb_claims    *claims, *new_claims;
 static kb_engine    *engine, *new_engine;
+static kb_trust     *new_trust;
 static kb_verifier  *verifier, *new_verifier;
 static kb_decision   decision;
 static kb_response   response;
@@ -83,7 +84,15 @@ decide_panics(void)
     X(kb_check_fetched, kb_check_fetched(check, NOW, 200, der, der) == KB_E_PANIC) \
     X(kb_check_store, kb_check_store(check, &store) == KB_E_PANIC && untouched(&store)) \
     X(kb_check_stored, kb_check_stored(check, NOW, KB_STORED, der) == KB_E_PANIC) \
-    X(kb_check_free, RETURNS(kb_check_free(check)))
+    X(kb_check_free, RETURNS(kb_check_free(check))) \
+    X(kb_trust_new, \
+      kb_trust_new(config, config_len, &new_trust, out, sizeof(out), &message_len) == KB_E_PANIC \
+      && new_trust == NULL && untouched(&out) && untouched(&message_len)) \
+    X(kb_trust_free, RETURNS(kb_trust_free(new_trust))) \
+    X(kb_tls_verify, \
+      kb_tls_verify(new_trust, &s, token, token_len, out, sizeof(out), &message_len) == KB_E_PANIC \
+      && untouched(&out) && untouched(&message_len)) \
+    X(kb_tls_pair, kb_tls_pair(&s, &t) == KB_E_PANIC)
 
 
 #define NAME(name, holds)  #name,

@@ -122,7 +122,7 @@ check "needs nothing but libc and libgcc" none "$work/needed"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 defines=("-DKEYBOUND_VERSION=\"$version\"" "-DREASONS=$(grep -c '^| `' docs/reasons.md)")
 for std in c99 c11 c2x; do
-  for source in "$work/header.c" examples/c/{verify,decide}.c tests/c/{mint,abi,panic,ssl}.c; do
+  for source in "$work/header.c" examples/c/{verify,decide}.c tests/c/{mint,abi,panic,ssl,tls}.c; do
     check "${source##*/} as $std" gcc -std=$std "${flags[@]}" "${defines[@]}" "-I$include" -c -o /dev/null "$source"
   done
 done
@@ -142,6 +142,7 @@ link "$bin/decide" examples/c/decide.c "$library"
 link "$bin/mint" tests/c/mint.c -lcrypto
 link "$bin/abi" tests/c/abi.c "$library"
 link "$bin/ssl" tests/c/ssl.c "$library" -lssl -lcrypto
+link "$bin/tls" tests/c/tls.c "$library" -lssl -lcrypto
 link "$bin/panic" tests/c/panic.c "$panic_lib/libkeybound.so.1"
 headers=$work/next link "$bin/verify-next" examples/c/verify.c "$library"
 check "mints tokens and certificates" "$bin/mint" "$data"
@@ -221,6 +222,11 @@ says "KEYBOUND_PANIC means nothing to the ordinary library" 0 allowed -- \
 # Connections of OpenSSL.
 run_tests ssl "$bin/ssl"
 memory ssl "$bin/ssl"
+
+# Servers. The certificates are those of the tests of the module.
+check "makes the certificates of servers" nginx-test/pki.sh "$data/pki"
+run_tests tls "$bin/tls" "$data/pki"
+memory tls "$bin/tls" "$data/pki"
 
 # Panics.
 { LD_LIBRARY_PATH=$panic_lib "$bin/panic" --list || true; } | sort >"$work/listed"

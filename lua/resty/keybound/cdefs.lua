@@ -8,6 +8,7 @@ typedef struct kb_check kb_check;
 typedef struct kb_claims kb_claims;
 typedef struct kb_engine kb_engine;
 typedef struct kb_exchange kb_exchange;
+typedef struct kb_trust kb_trust;
 typedef struct kb_verifier kb_verifier;
 typedef struct kb_str {
   const uint8_t *ptr;
@@ -188,6 +189,22 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
                            uint64_t *values,
                            size_t count,
                            size_t *needed);
+int32_t kb_trust_new(const uint8_t *pem,
+                     size_t pem_len,
+                     struct kb_trust **trust,
+                     uint8_t *errbuf,
+                     size_t errbuf_cap,
+                     size_t *errbuf_len);
+void kb_trust_free(struct kb_trust *trust);
+int32_t kb_tls_verify(const struct kb_trust *trust,
+                      void *session,
+                      const uint8_t *host,
+                      size_t host_len,
+                      uint8_t *errbuf,
+                      size_t errbuf_cap,
+                      size_t *errbuf_len);
+int32_t kb_tls_pair(void *chain,
+                    void *key);
 ]]
 end
 
@@ -202,8 +219,10 @@ return {
   E_KEY = -6,
   E_RANGE = -7,
   E_NO_OPENSSL = -8,
-  E_HTTP = -10,
-  E_TOO_LARGE = -11,
+  E_TLS = -9,
+  E_TLS_VERSION = -10,
+  E_HTTP = -11,
+  E_TOO_LARGE = -12,
   E_PANIC = -99,
   STEP_INVALID = 0,
   STEP_ALLOW = 1,

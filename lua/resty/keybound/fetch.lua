@@ -1,0 +1,334 @@
+--- The engine's FETCH step: one request to an authorization server, over a connection of its own kind.
+--
+-- Requests for the same thing are one request: it runs in the background, so that a client that goes away takes nothing
+-- from the others, and who asked waits for it.
+
+local connection = require "resty.keybound.connection"
+local library = require "resty.keybound.library"
+local ffi = require "ffi"
+local semaphore = require "ngx.semaphore"
+
+local C = library.constants
+local lib = library.lib
+
+local ffi_gc = ffi.gc
+local ffi_str = ffi.string
+local min = math.min
+local ngx = ngx
+local ngx_log = ngx.log
+local ngx_now = ngx.now
+local ngx_time = ngx.time
+local pcall = pcall
+local timer_at = ngx.timer.at
+local tonumber = tonumber
+local tostring = tostring
+local update_time = ngx.update_time
+local ERR = ngx.ERR
+
+local DONE = C.EXCHANGE_DONE
+local OK = C.OK
+
+-- Requests of an engine that a worker has under way at once; further ones wait for their turn.
+local MAX_FLIGHTS = 64
+-- Read at once, in bytes.
+local CHUNK = 16384
+-- How long an idle connection is kept, in milliseconds, and how many of one kind.
+local IDLE_MS = 55000
+local POOL_SIZE = 32
+-- Connections that a server closed while they were idle are found out by using them.
+local MAX_STALE = 3
+-- Seconds between two lines about the same failure.
+local LOG_PAUSE = 10
+
+local OUTCOMES = {
+  resolve = C.FETCH_RESOLVE,
+  connect = C.FETCH_CONNECT,
+  tls = C.FETCH_TLS,
+  certificate = C.FETCH_TLS,
+  timeout = C.FETCH_TIMEOUT,
+  closed = C.FETCH_MALFORMED,
+  malformed = C.FETCH_MALFORMED,
+  too_large = C.FETCH_TOO_LARGE,
+  busy = C.FETCH_BUSY,
+}
+
+local exchange_ptr_t = ffi.typeof("kb_exchange *[1]")
+
+-- Scratch: filled and read without a yield between.
+local fetch = ffi.new("kb_fetch")
+fetch.struct_size = ffi.sizeof("kb_fetch")
+local answer = ffi.new("kb_answer")
+answer.struct_size = ffi.sizeof("kb_answer")
+local str = ffi.new("kb_str")
+local port = ffi.new("uint32_t[1]")
+local state = ffi.new("uint32_t[1]")
+
+local _M = {}
+
+
+local function free_exchange(ptr) lib.kb_exchange_free(ptr) end
+
+
+local function string_of(s)
+  return s.ptr ~= nil and ffi_str(s.ptr, s.len) or ""
+end
+
+
+--- A request that failed, once in a while.
+local function log_failure(engine, flight, kind, detail)
+  local key = flight.issuer .. flight.endpoint .. kind
+  local now = ngx_time()
+  if now < (engine.logged[key] or 0) then
+    return
+  end
+  engine.logged[key] = now + LOG_PAUSE
+  ngx_log(ERR, "keybound: request to the authorization server failed, endpoint=", flight.endpoint,
+          ", issuer=", flight.issuer, ", outcome=", kind, ", detail=", detail or "-")
+end
+
+
+--- Reads the answer. The TLS of nginx does not tell a clean end from a cut: what is read to the end of the connection
+-- is JSON or signed, and a part of it is neither.
+-- @return true; or nil, kind, message, and whether nothing had come
+local function read_answer(conn, exchange, timeouts, deadline)
+  local fresh = true
+  while true do
+    update_time()
+    local left = (deadline - ngx_now()) * 1000
+    if left < 1 then
+      return nil, "timeout", "the whole request took too long"
+    end
+    conn:settimeouts(timeouts.connect, timeouts.send, min(timeouts.read, left))
+    local data, err = conn:receive(CHUNK)
+    local rc
+    if data then
+      fresh = false
+      rc = lib.kb_exchange_received(exchange, data, #data, state)
+    elseif err == "closed" then
+      rc = lib.kb_exchange_closed(exchange, state)
+      if rc ~= OK then
+        return nil, "closed", "the connection was closed before the answer was complete", fresh
+      end
+    else
+      return nil, err == "timeout" and "timeout" or "closed", err, fresh and err ~= "timeout"
+    end
+    if rc ~= OK then
+      return nil, rc == C.E_TOO_LARGE and "too_large" or "malformed", library.strerror(rc)
+    end
+    if state[0] == DONE then
+      return true
+    end
+  end
+end
+
+
+--- One try.
+-- @return true; or nil, kind, message, and whether the connection was merely stale
+local function attempt(flight, deadline)
+  update_time()
+  local left = (deadline - ngx_now()) * 1000
+  if left < 1 then
+    return nil, "timeout", "the whole request took too long"
+  end
+  local timeouts = flight.timeouts
+  local conn, kind, err = connection.open(flight.profile, flight.host, flight.port, {
+    connect = min(timeouts.connect, left), send = min(timeouts.send, left), read = min(timeouts.read, left),
+  })
+  if not conn then
+    return nil, kind, err
+  end
+  local exchange = flight.exchange
+  lib.kb_exchange_request(exchange, str)
+  local sent
+  sent, err = conn:send(ffi_str(str.ptr, str.len))
+  if not sent then
+    conn:close()
+    return nil, err == "timeout" and "timeout" or "closed", err, conn.reused and err ~= "timeout"
+  end
+  local ok, stale
+  ok, kind, err, stale = read_answer(conn, exchange, timeouts, deadline)
+  if not ok then
+    conn:close()
+    return nil, kind, err, conn.reused and stale
+  end
+  if lib.kb_exchange_reusable(exchange) == 1 then
+    conn:keepalive(IDLE_MS, POOL_SIZE)
+  else
+    conn:close()
+  end
+  return true
+end
+
+
+local function perform(flight)
+  local deadline = flight.started + flight.timeouts.total / 1000
+  local ok, kind, err, stale
+  for _ = 1, MAX_STALE do
+    ok, kind, err, stale = attempt(flight, deadline)
+    -- A token request may have had its effect all the same: it is not made twice.
+    if ok or not stale or flight.endpoint == "token" then
+      break
+    end
+  end
+  return ok, kind, err
+end
+
+
+--- Runs a flight to its end, and wakes who waits for it.
+local function run(_, engine, flight)
+  local ran, ok, kind, err = pcall(perform, flight)
+  if not ran then
+    ok, kind, err = nil, "malformed", ok
+  end
+  if not ok then
+    log_failure(engine, flight, kind, tostring(err))
+  end
+  update_time()
+  flight.elapsed = ngx_now() - flight.started
+  flight.outcome = ok and C.FETCH_ANSWERED or OUTCOMES[kind]
+  if flight.slot then
+    engine.slots:post(1)
+  end
+  if flight.waiting == 0 then
+    -- All who asked have gone away.
+    engine.flights[flight.key] = nil
+  else
+    flight.done:post(flight.waiting)
+  end
+end
+
+
+--- Begins the request that the scratch `fetch` describes.
+local function begin(engine, check, key)
+  local out = exchange_ptr_t()
+  local rc = lib.kb_exchange_new(check, out)
+  if rc ~= OK then
+    return nil, "malformed", library.strerror(rc)
+  end
+  local exchange = ffi_gc(out[0], free_exchange)
+  lib.kb_exchange_target(exchange, str, port)
+  update_time()
+  local flight = {
+    key = key,
+    exchange = exchange,
+    host = string_of(str),
+    port = tonumber(port[0]),
+    profile = engine.profiles[tonumber(fetch.tls) + 1],
+    issuer = string_of(fetch.issuer),
+    endpoint = string_of(fetch.endpoint),
+    timeouts = {
+      connect = fetch.connect_timeout_ms,
+      send = fetch.send_timeout_ms,
+      read = fetch.read_timeout_ms,
+      total = fetch.timeout_ms,
+    },
+    started = ngx_now(),
+    waiting = 0,
+    done = semaphore.new(0),
+  }
+  engine.flights[key] = flight
+  return flight
+end
+
+
+--- Starts a flight in the background, when it is its turn.
+local function start(engine, flight)
+  engine.slots = engine.slots or semaphore.new(MAX_FLIGHTS)
+  if not engine.slots:wait(flight.timeouts.total / 1000) then
+    flight.outcome = C.FETCH_BUSY
+    flight.elapsed = 0
+    log_failure(engine, flight, "busy", MAX_FLIGHTS .. " requests are under way")
+    flight.done:post(flight.waiting)
+    return
+  end
+  flight.slot = true
+  update_time()
+  flight.started = ngx_now()
+  if not timer_at(0, run, engine, flight) then
+    -- No timer to be had: then in this request.
+    run(false, engine, flight)
+  end
+end
+
+
+--- Performs the FETCH step of a check, and feeds the answer back.
+-- @return the status of the last call
+function _M.step(engine, check)
+  local rc = lib.kb_check_fetch(check, fetch)
+  if rc ~= OK then
+    return rc
+  end
+  local key = ffi_str(fetch.flight.ptr, fetch.flight.len)
+  local flight = engine.flights[key]
+  if not flight then
+    local kind, err
+    flight, kind, err = begin(engine, check, key)
+    if not flight then
+      ngx_log(ERR, "keybound: a request cannot be made: ", err)
+      answer.outcome, answer.status, answer.joined, answer.elapsed_us = OUTCOMES[kind], 0, 0, 0
+      return lib.kb_check_fetched(check, ngx_time(), answer)
+    end
+    flight.waiting = 1
+    start(engine, flight)
+  elseif not flight.outcome then
+    flight.waiting = flight.waiting + 1
+  end
+  if not flight.outcome or flight.waiting > 0 then
+    local total = flight.timeouts.total / 1000
+    -- Its turn, its time, and a little for the event loop.
+    flight.done:wait(2 * total + 1)
+  end
+  return _M.feed(engine, check, flight)
+end
+
+
+--- Feeds the end of a flight to a check.
+function _M.feed(engine, check, flight)
+  if engine.flights[flight.key] == flight and flight.outcome then
+    -- From now on the engine knows what came of it.
+    engine.flights[flight.key] = nil
+  end
+  answer.outcome = flight.outcome or C.FETCH_TIMEOUT
+  answer.status = 0
+  answer.content_type.ptr, answer.retry_after.ptr, answer.body.ptr = nil, nil, nil
+  if answer.outcome == C.FETCH_ANSWERED then
+    local rc = lib.kb_exchange_answer(flight.exchange, answer)
+    if rc ~= OK then
+      return rc
+    end
+  end
+  answer.elapsed_us = min((flight.elapsed or 0) * 1e6, 4e9)
+  answer.joined = flight.fed and 1 or 0
+  flight.fed = true
+  return lib.kb_check_fetched(check, ngx_time(), answer)
+end
+
+
+--- What an engine needs to fetch.
+-- @tparam table engine gets `profiles`, `flights` and `logged`
+-- @treturn true|nil
+-- @treturn nil|string message
+function _M.prepare(engine)
+  local tls = ffi.new("kb_tls")
+  tls.struct_size = ffi.sizeof("kb_tls")
+  local profiles = {}
+  while lib.kb_engine_tls(engine.ptr, #profiles, tls) == OK do
+    local function text(s) return s.ptr ~= nil and ffi_str(s.ptr, s.len) or nil end
+    local profile, err = connection.profile({
+      name = text(tls.name) or "authorization server",
+      certificate = text(tls.certificate),
+      private_key = text(tls.private_key),
+      ca = text(tls.trusted),
+      verify = tls.verify == 1,
+    })
+    if not profile then
+      return nil, err
+    end
+    profiles[#profiles + 1] = profile
+  end
+  engine.profiles, engine.flights, engine.logged = profiles, {}, {}
+  return true
+end
+
+
+return _M

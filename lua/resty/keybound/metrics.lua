@@ -1,0 +1,157 @@
+--- What engines count, summed over workers in a shared dictionary, as an OpenMetrics page.
+--
+-- Each worker adds what its counters grew by; nothing is written while a request is decided.
+
+local library = require "resty.keybound.library"
+local ffi = require "ffi"
+require "resty.core.shdict"
+
+local C = library.constants
+local lib = library.lib
+
+local concat = table.concat
+local ffi_str = ffi.string
+local format = string.format
+local ipairs = ipairs
+local ngx = ngx
+local ngx_log = ngx.log
+local pairs = pairs
+local setmetatable = setmetatable
+local timer_every = ngx.timer.every
+local tonumber = tonumber
+local tostring = tostring
+local WARN = ngx.WARN
+
+-- Seconds between two additions.
+local PERIOD = 1
+local CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+-- By zone: the engines of this worker that count there.
+local zones = {}
+
+local _M = {}
+
+
+local function describe(engine)
+  local counter = ffi.new("kb_counter")
+  counter.struct_size = ffi.sizeof("kb_counter")
+  local function text(s) return ffi_str(s.ptr, s.len) end
+  local all = {}
+  while lib.kb_engine_counter(engine.ptr, #all, counter) == C.OK do
+    all[#all + 1] = {
+      family = text(counter.family),
+      kind = text(counter.kind),
+      help = text(counter.help),
+      sample = text(counter.sample),
+      divisor = counter.divisor,
+    }
+  end
+  return all
+end
+
+
+--- Adds what the counters of an engine grew by since the last time.
+local function publish(engine)
+  local counters = engine.counters
+  local n = #counters.described
+  if lib.kb_engine_counters(engine.ptr, counters.now, n, counters.needed) ~= C.OK then
+    return
+  end
+  for i = 0, n - 1 do
+    local grown = tonumber(counters.now[i] - counters.before[i])
+    if grown > 0 then
+      local ok, err, forcible = counters.dict:incr(counters.described[i + 1].sample, grown, 0)
+      if ok then
+        counters.before[i] = counters.now[i]
+      end
+      if (not ok or forcible) and not counters.warned then
+        counters.warned = true
+        ngx_log(WARN, "keybound: the zone of the metrics is too small, counters are lost: ", err or "evicted")
+      end
+    end
+  end
+end
+
+
+local function tick(_, engine)
+  publish(engine)
+end
+
+
+--- Begins to publish in this worker.
+function _M.start(engine)
+  engine.counters.started = true
+  local ok, err = timer_every(PERIOD, tick, engine)
+  if not ok then
+    ngx_log(WARN, "keybound: counters are published on the page only: ", tostring(err))
+  end
+end
+
+
+--- Makes an engine count in a zone.
+-- @treturn true|nil
+-- @treturn nil|string message
+function _M.prepare(engine, zone)
+  local dict = ngx.shared[zone]
+  if not dict then
+    return nil, format("metrics: no `lua_shared_dict %s`; put `lua_shared_dict %s 1m;` into the http block", zone, zone)
+  end
+  local described = describe(engine)
+  engine.counters = {
+    dict = dict,
+    described = described,
+    now = ffi.new("uint64_t[?]", #described),
+    before = ffi.new("uint64_t[?]", #described),
+    needed = ffi.new("size_t[1]"),
+  }
+  zones[zone] = zones[zone] or setmetatable({}, { __mode = "v" })
+  local engines = zones[zone]
+  engines[#engines + 1] = engine
+  return true
+end
+
+
+--- All that is counted in a zone, by family, each sample once.
+local function families_of(engines)
+  local order, families, seen = {}, {}, {}
+  for _, engine in pairs(engines) do
+    publish(engine)
+    for _, counter in ipairs(engine.counters.described) do
+      local family = families[counter.family]
+      if not family then
+        family = { kind = counter.kind, help = counter.help }
+        families[counter.family] = family
+        order[#order + 1] = counter.family
+      end
+      if not seen[counter.sample] then
+        seen[counter.sample] = true
+        family[#family + 1] = counter
+      end
+    end
+  end
+  return order, families
+end
+
+
+--- Answers the request with the page of a zone. Counters that never counted are left out.
+function _M.page(zone)
+  local dict = ngx.shared[zone]
+  local order, families = families_of(zones[zone] or {})
+  local lines = {}
+  for _, name in ipairs(order) do
+    local family = families[name]
+    lines[#lines + 1] = format("# TYPE %s %s\n# HELP %s %s\n", name, family.kind, name, family.help)
+    for _, counter in ipairs(family) do
+      local value = dict:get(counter.sample)
+      if value then
+        lines[#lines + 1] = format("%s %.17g\n", counter.sample, value / counter.divisor)
+      end
+    end
+  end
+  lines[#lines + 1] = "# EOF\n"
+  ngx.header["Content-Type"] = CONTENT_TYPE
+  ngx.print(concat(lines))
+end
+
+
+return _M
