@@ -14,6 +14,9 @@ use crate::token::claims;
 /// Oldest `iat` of a signed response, in seconds: it was made for this very request.
 const MAX_AGE: i64 = 60;
 
+/// How far the clock of another node may be ahead, in seconds.
+const CLOCKS: i64 = 5;
+
 /// `introspection_accept`
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accept {
@@ -58,7 +61,7 @@ impl Server {
         let setup = self.introspection.as_ref().ok_or(Reason::InternalError)?;
         let key = shared::hash(Domain::Introspection, &[&setup.id, token.as_bytes()]);
         if let Some((at, claims)) = self.shared.read_of(host, token.as_bytes(), key).await
-            && (0..setup.ttl).contains(&host.now().saturating_sub(at))
+            && (-CLOCKS..setup.ttl).contains(&host.now().saturating_sub(at))
         {
             self.metrics.introspection_cache(true);
             return Ok(Learned { at, said: Introspected::Active(claims) });

@@ -51,6 +51,26 @@ impl Shared {
         self.0.is_some()
     }
 
+    /// The key under which the store has it: of those with this secret, and telling nobody else what it is about.
+    fn key(&self, key: [u8; 32]) -> [u8; 32] {
+        self.0.as_deref().map_or(key, |secret| crypto::hmac_sha256(secret, &key))
+    }
+
+    async fn get(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Option<Vec<u8>> {
+        let get = Store { operation: StoreOperation::Get, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms };
+        match host.store(get).await {
+            Stored::Found(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    async fn put(&self, host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64) {
+        // A lifetime of 0 would be one without end in some stores.
+        if let (Some(value), Some(ttl)) = (value, u32::try_from(ttl).ok().filter(|ttl| *ttl > 0)) {
+            host.store(Store { operation: StoreOperation::Put, key: self.key(key), value, ttl, delay_ms: 0 }).await;
+        }
+    }
+
     fn sealer(&self) -> Option<Sealer> {
         self.0.as_deref().map(|secret| Sealer::new(secret, b"keybound store 1"))
     }
@@ -67,24 +87,24 @@ impl Shared {
 
     pub(crate) async fn read_after(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Option<(i64, Vec<u8>)> {
         let sealer = self.sealer()?;
-        unpack(&sealer, &key, get(host, key, delay_ms).await?)
+        unpack(&sealer, &key, self.get(host, key, delay_ms).await?)
     }
 
     pub(crate) async fn write(&self, host: &Host, key: [u8; 32], at: i64, value: &[u8], ttl: i64) {
         if let Some(sealer) = self.sealer() {
-            put(host, key, pack(&sealer, &key, at, value), ttl).await;
+            self.put(host, key, pack(&sealer, &key, at, value), ttl).await;
         }
     }
 
     /// Likewise for what was learnt of a token.
     pub(crate) async fn read_of(&self, host: &Host, token: &[u8], key: [u8; 32]) -> Option<(i64, Vec<u8>)> {
         let sealer = self.token_sealer(token)?;
-        unpack(&sealer, &key, get(host, key, 0).await?)
+        unpack(&sealer, &key, self.get(host, key, 0).await?)
     }
 
     pub(crate) async fn write_of(&self, host: &Host, token: &[u8], key: [u8; 32], at: i64, value: &[u8], ttl: i64) {
         if let Some(sealer) = self.token_sealer(token) {
-            put(host, key, pack(&sealer, &key, at, value), ttl).await;
+            self.put(host, key, pack(&sealer, &key, at, value), ttl).await;
         }
     }
 
@@ -94,7 +114,8 @@ impl Shared {
             return None;
         }
         let ttl = u32::try_from(ttl.max(1)).unwrap_or(u32::MAX);
-        let store = Store { operation: StoreOperation::Add, key, value: value.to_vec(), ttl, delay_ms: 0 };
+        let store =
+            Store { operation: StoreOperation::Add, key: self.key(key), value: value.to_vec(), ttl, delay_ms: 0 };
         match host.store(store).await {
             Stored::Done => Some(true),
             Stored::Exists => Some(false),
@@ -104,28 +125,15 @@ impl Shared {
 
     /// What a lock was inserted with.
     pub(crate) async fn locked(&self, host: &Host, key: [u8; 32]) -> Option<Vec<u8>> {
-        get(host, key, 0).await
+        self.get(host, key, 0).await
     }
 
     pub(crate) async fn unlock(&self, host: &Host, key: [u8; 32]) {
         if self.is_there() {
-            let delete = Store { operation: StoreOperation::Delete, key, value: Vec::new(), ttl: 1, delay_ms: 0 };
+            let delete =
+                Store { operation: StoreOperation::Delete, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms: 0 };
             host.store(delete).await;
         }
-    }
-}
-
-async fn get(host: &Host, key: [u8; 32], delay_ms: u32) -> Option<Vec<u8>> {
-    match host.store(Store { operation: StoreOperation::Get, key, value: Vec::new(), ttl: 1, delay_ms }).await {
-        Stored::Found(value) => Some(value),
-        _ => None,
-    }
-}
-
-async fn put(host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64) {
-    // A lifetime of 0 would be one without end in some stores.
-    if let (Some(value), Some(ttl)) = (value, u32::try_from(ttl).ok().filter(|ttl| *ttl > 0)) {
-        host.store(Store { operation: StoreOperation::Put, key, value, ttl, delay_ms: 0 }).await;
     }
 }
 

@@ -87,7 +87,13 @@ enum Stop {
     /// The keys of this issuer are needed first; if they change nothing, the reason stands.
     Keys(usize, Why, Reason),
     /// This issuer is to be asked about the token; a JWT's own facts and claims go with it.
-    Introspect(usize, Option<(Facts, Vec<u8>)>),
+    Introspect(usize, Option<Box<Jwt>>),
+}
+
+/// What a verified JWT says itself.
+struct Jwt {
+    facts: Facts,
+    claims: Vec<u8>,
 }
 
 impl From<Reason> for Stop {
@@ -340,7 +346,7 @@ impl Engine {
         })?;
         if self.introspect_jwt && server.introspection.is_some() {
             self.check_refused(token, now)?;
-            return Err(Stop::Introspect(issuer, Some((facts, claims))));
+            return Err(Stop::Introspect(issuer, Some(Box::new(Jwt { facts, claims }))));
         }
         self.remember(token, Known { facts, fresh_until: keys.until, issuer: issuer as u32, epoch, claims: None }, now);
         Ok(Judged { bound, claims })
@@ -399,7 +405,7 @@ impl Engine {
         host: &Host,
         subject: &Subject,
         issuer: usize,
-        jwt: Option<(Facts, Vec<u8>)>,
+        jwt: Option<Box<Jwt>>,
         tally: &mut Tally,
     ) -> Result<Judged, Refusal> {
         tally.issuer = issuer;
@@ -412,7 +418,7 @@ impl Engine {
         let said = match learned.said {
             Introspected::Inactive => Err(Reason::TokenInactive),
             Introspected::Active(said) => {
-                self.accept(issuer, &said, jwt.as_ref().map(|(facts, _)| *facts)).map(|facts| (facts, said))
+                self.accept(issuer, &said, jwt.as_ref().map(|jwt| jwt.facts)).map(|facts| (facts, said))
             }
         };
         let (facts, said) = said.inspect_err(|reason| {
@@ -428,7 +434,7 @@ impl Engine {
             self.remember(&subject.token, Known { facts, fresh_until, issuer: issuer as u32, epoch, claims }, now);
         }
         let bound = self.rules.check_request(&facts, subject.identity.as_ref(), now)?;
-        Ok(Judged { bound, claims: jwt.map_or(said, |(_, claims)| claims) })
+        Ok(Judged { bound, claims: jwt.map_or(said, |jwt| jwt.claims) })
     }
 
     /// Holds what the server says of an active token to the rules.
