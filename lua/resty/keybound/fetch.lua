@@ -19,6 +19,7 @@ local ngx_log = ngx.log
 local ngx_now = ngx.now
 local ngx_time = ngx.time
 local pcall = pcall
+local remove = table.remove
 local timer_at = ngx.timer.at
 local tonumber = tonumber
 local tostring = tostring
@@ -37,6 +38,8 @@ local IDLE_MS = 55000
 local POOL_SIZE = 32
 -- Connections that a server closed while they were idle are found out by using them.
 local MAX_STALE = 3
+-- How long the end of a request is news, in seconds: so long the event loop may take to wake who waits.
+local FRESH = 1
 -- Seconds between two lines about the same failure.
 local LOG_PAUSE = 10
 
@@ -174,36 +177,62 @@ local function perform(flight)
 end
 
 
---- Runs a flight to its end, and wakes who waits for it.
-local function run(_, engine, flight)
-  local ran, ok, kind, err = pcall(perform, flight)
-  if not ran then
-    ok, kind, err = nil, "malformed", ok
-  end
+--- Ends a flight, and wakes who waits for it.
+local function finish(engine, flight, ok, kind, err)
   if not ok then
     log_failure(engine, flight, kind, tostring(err))
   end
   update_time()
-  flight.elapsed = ngx_now() - flight.started
+  flight.ended = ngx_now()
+  flight.elapsed = flight.ended - flight.started
   flight.outcome = ok and C.FETCH_ANSWERED or OUTCOMES[kind]
-  if flight.slot then
-    engine.slots:post(1)
+  flight.done:post(flight.waiting)
+end
+
+
+--- Runs a flight, and then those that wait for their turn.
+local function run(_, engine, flight)
+  while flight do
+    update_time()
+    flight.started = ngx_now()
+    if flight.started > flight.begun + flight.timeouts.total / 1000 then
+      finish(engine, flight, nil, "busy", MAX_FLIGHTS .. " other requests took all the time")
+    else
+      local ran, ok, kind, err = pcall(perform, flight)
+      if ran then
+        finish(engine, flight, ok, kind, err)
+      else
+        finish(engine, flight, nil, "malformed", ok)
+      end
+    end
+    flight = remove(engine.queue, 1)
   end
-  if flight.waiting == 0 then
-    -- All who asked have gone away.
-    engine.flights[flight.key] = nil
-  else
-    flight.done:post(flight.waiting)
+  engine.running = engine.running - 1
+end
+
+
+--- Starts a flight in the background. A request may be aborted at any time: nothing of a flight is left to one.
+local function start(engine, flight)
+  if engine.running >= MAX_FLIGHTS then
+    engine.queue[#engine.queue + 1] = flight
+    return
+  end
+  engine.running = engine.running + 1
+  if not timer_at(0, run, engine, flight) then
+    -- No timer to be had: then in this request.
+    run(false, engine, flight)
   end
 end
 
 
 --- Begins the request that the scratch `fetch` describes.
+-- @treturn table|nil flight
+-- @treturn nil|string message
 local function begin(engine, check, key)
   local out = exchange_ptr_t()
   local rc = lib.kb_exchange_new(check, out)
   if rc ~= OK then
-    return nil, "malformed", library.strerror(rc)
+    return nil, library.strerror(rc)
   end
   local exchange = ffi_gc(out[0], free_exchange)
   lib.kb_exchange_target(exchange, str, port)
@@ -222,32 +251,30 @@ local function begin(engine, check, key)
       read = fetch.read_timeout_ms,
       total = fetch.timeout_ms,
     },
-    started = ngx_now(),
+    begun = ngx_now(),
     waiting = 0,
     done = semaphore.new(0),
   }
+  flight.started = flight.begun
   engine.flights[key] = flight
   return flight
 end
 
 
---- Starts a flight in the background, when it is its turn.
-local function start(engine, flight)
-  engine.slots = engine.slots or semaphore.new(MAX_FLIGHTS)
-  if not engine.slots:wait(flight.timeouts.total / 1000) then
-    flight.outcome = C.FETCH_BUSY
-    flight.elapsed = 0
-    log_failure(engine, flight, "busy", MAX_FLIGHTS .. " requests are under way")
-    flight.done:post(flight.waiting)
-    return
+--- The flight for a key, unless it is of the past: nobody may have been there for its end, or nothing may have run it.
+local function under_way(engine, key)
+  local flight = engine.flights[key]
+  if not flight then
+    return nil
   end
-  flight.slot = true
-  update_time()
-  flight.started = ngx_now()
-  if not timer_at(0, run, engine, flight) then
-    -- No timer to be had: then in this request.
-    run(false, engine, flight)
+  local now = ngx_now()
+  local past
+  if flight.ended then
+    past = now > flight.ended + FRESH
+  else
+    past = now > flight.begun + 2 * flight.timeouts.total / 1000 + FRESH
   end
+  return not past and flight or nil
 end
 
 
@@ -259,24 +286,20 @@ function _M.step(engine, check)
     return rc
   end
   local key = ffi_str(fetch.flight.ptr, fetch.flight.len)
-  local flight = engine.flights[key]
+  local flight = under_way(engine, key)
   if not flight then
-    local kind, err
-    flight, kind, err = begin(engine, check, key)
+    local err
+    flight, err = begin(engine, check, key)
     if not flight then
       ngx_log(ERR, "keybound: a request cannot be made: ", err)
-      answer.outcome, answer.status, answer.joined, answer.elapsed_us = OUTCOMES[kind], 0, 0, 0
-      return lib.kb_check_fetched(check, ngx_time(), answer)
+      return _M.feed(engine, check, { outcome = C.FETCH_MALFORMED })
     end
     flight.waiting = 1
     start(engine, flight)
-  elseif not flight.outcome then
+    flight.done:wait(2 * flight.timeouts.total / 1000 + FRESH)
+  elseif not flight.ended then
     flight.waiting = flight.waiting + 1
-  end
-  if not flight.outcome or flight.waiting > 0 then
-    local total = flight.timeouts.total / 1000
-    -- Its turn, its time, and a little for the event loop.
-    flight.done:wait(2 * total + 1)
+    flight.done:wait(2 * flight.timeouts.total / 1000 + FRESH)
   end
   return _M.feed(engine, check, flight)
 end
@@ -284,7 +307,7 @@ end
 
 --- Feeds the end of a flight to a check.
 function _M.feed(engine, check, flight)
-  if engine.flights[flight.key] == flight and flight.outcome then
+  if flight.ended and engine.flights[flight.key] == flight then
     -- From now on the engine knows what came of it.
     engine.flights[flight.key] = nil
   end
@@ -305,7 +328,7 @@ end
 
 
 --- What an engine needs to fetch.
--- @tparam table engine gets `profiles`, `flights` and `logged`
+-- @tparam table engine gets `profiles`, `flights`, `queue`, `running` and `logged`
 -- @treturn true|nil
 -- @treturn nil|string message
 function _M.prepare(engine)
@@ -326,7 +349,7 @@ function _M.prepare(engine)
     end
     profiles[#profiles + 1] = profile
   end
-  engine.profiles, engine.flights, engine.logged = profiles, {}, {}
+  engine.profiles, engine.flights, engine.queue, engine.running, engine.logged = profiles, {}, {}, 0, {}
   return true
 end
 

@@ -11,13 +11,14 @@ local lib = library.lib
 
 local concat = table.concat
 local ffi_str = ffi.string
+local find = string.find
 local format = string.format
 local ipairs = ipairs
 local ngx = ngx
 local ngx_log = ngx.log
 local pairs = pairs
 local setmetatable = setmetatable
-local timer_every = ngx.timer.every
+local timer_at = ngx.timer.at
 local tonumber = tonumber
 local tostring = tostring
 local WARN = ngx.WARN
@@ -73,15 +74,26 @@ local function publish(engine)
 end
 
 
-local function tick(_, engine)
+-- It must not keep an engine alive that nothing else refers to.
+local weak = { __mode = "v" }
+
+
+local function tick(premature, holder)
+  local engine = holder.engine
+  if not engine then
+    return
+  end
   publish(engine)
+  if not premature then
+    timer_at(PERIOD, tick, holder)
+  end
 end
 
 
 --- Begins to publish in this worker.
 function _M.start(engine)
   engine.counters.started = true
-  local ok, err = timer_every(PERIOD, tick, engine)
+  local ok, err = timer_at(PERIOD, tick, setmetatable({ engine = engine }, weak))
   if not ok then
     ngx_log(WARN, "keybound: counters are published on the page only: ", tostring(err))
   end
@@ -104,7 +116,7 @@ function _M.prepare(engine, zone)
     before = ffi.new("uint64_t[?]", #described),
     needed = ffi.new("size_t[1]"),
   }
-  zones[zone] = zones[zone] or setmetatable({}, { __mode = "v" })
+  zones[zone] = zones[zone] or setmetatable({}, weak)
   local engines = zones[zone]
   engines[#engines + 1] = engine
   return true
@@ -133,7 +145,29 @@ local function families_of(engines)
 end
 
 
---- Answers the request with the page of a zone. Counters that never counted are left out.
+--- The lines of a family: counters that never counted are left out. A histogram is there with all its buckets or not
+-- at all; its sum is the last of it.
+local function write_family(lines, family, dict)
+  local histogram = family.kind == "histogram"
+  local pending, counted = {}, false
+  for _, counter in ipairs(family) do
+    local value = dict:get(counter.sample)
+    counted = counted or value ~= nil
+    if value or histogram then
+      local pattern = counter.divisor == 1 and "%s %d\n" or "%s %.6f\n"
+      pending[#pending + 1] = format(pattern, counter.sample, (value or 0) / counter.divisor)
+    end
+    if not histogram or find(counter.sample, "_sum{", 1, true) then
+      if counted then
+        lines[#lines + 1] = concat(pending)
+      end
+      pending, counted = {}, false
+    end
+  end
+end
+
+
+--- Answers the request with the page of a zone.
 function _M.page(zone)
   local dict = ngx.shared[zone]
   local order, families = families_of(zones[zone] or {})
@@ -141,12 +175,7 @@ function _M.page(zone)
   for _, name in ipairs(order) do
     local family = families[name]
     lines[#lines + 1] = format("# TYPE %s %s\n# HELP %s %s\n", name, family.kind, name, family.help)
-    for _, counter in ipairs(family) do
-      local value = dict:get(counter.sample)
-      if value then
-        lines[#lines + 1] = format("%s %.17g\n", counter.sample, value / counter.divisor)
-      end
-    end
+    write_family(lines, family, dict)
   end
   lines[#lines + 1] = "# EOF\n"
   ngx.header["Content-Type"] = CONTENT_TYPE
