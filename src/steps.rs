@@ -1,7 +1,7 @@
 //! What the host is asked to do, and how the core goes on with the answers.
 //!
-//! A flow is an `async fn` over [`Host`]: it reads as the procedure that it is, and each `.await` is one step of the host. No runtime
-//! stands behind it. [`Run`] polls the flow by hand, only when an answer came, and holds what it waits for.
+//! A flow is an `async fn` over `Host`: it reads as the procedure that it is, and each `.await` is one step of the host. No runtime
+//! stands behind it. `Run` polls the flow by hand, only when an answer came, and holds what it waits for.
 
 use std::fmt;
 use std::future::{Future, poll_fn};

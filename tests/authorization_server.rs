@@ -30,6 +30,8 @@ struct World {
     pages: HashMap<String, Page>,
     store: HashMap<[u8; 32], Vec<u8>>,
     store_fails: bool,
+    /// Lifetimes of what was put into the store, in seconds.
+    ttls: Vec<u32>,
     fetched: Vec<Fetch>,
 }
 
@@ -107,6 +109,7 @@ impl World {
         match store.operation {
             StoreOperation::Add if self.store.contains_key(&store.key) => give(StoreAnswer::Exists),
             StoreOperation::Add | StoreOperation::Put => {
+                self.ttls.push(store.ttl);
                 self.store.insert(store.key, store.value.clone());
                 give(StoreAnswer::Done);
             }
@@ -732,6 +735,20 @@ fn rfc7662_4_d_an_introspection_is_shared_with_those_who_have_the_secret_and_the
     }
     assert_eq!(decide(&mut world, &with_secret(SECRET), OPAQUE, NOW), Reason::Allowed);
     assert_eq!(world.urls(), [DISCOVERY, INTROSPECTION]);
+}
+
+#[test]
+fn rfc7662_4_b_nothing_is_shared_beyond_exp() {
+    for (exp, ttls) in [(NOW + 600, &[60][..]), (NOW + 30, &[30]), (NOW + 1, &[1]), (NOW, &[]), (NOW - 1, &[])] {
+        let engine = engine(|c| {
+            c["store_secret"] = SECRET.into();
+            c["introspection_endpoint"] = INTROSPECTION.into();
+        });
+        let mut world = World::with_keys(&["EdDSA"]);
+        world.set(INTROSPECTION, active(|r| r["exp"] = exp.into()));
+        let _ = decide(&mut world, &engine, OPAQUE, NOW);
+        assert_eq!(world.ttls, ttls, "{}", exp - NOW);
+    }
 }
 
 #[test]
