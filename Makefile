@@ -10,7 +10,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 LIB := target/release/libkeybound.so
 
-.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx lint coverage bench header docs install clean
+.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-cli lint coverage bench header docs install clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -33,7 +33,7 @@ demo-down: ## stop it
 
 test: ## everything
 	tools/setup.sh test
-	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx
+	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-cli
 	nginx-test/demo.sh run
 	nginx-test/readme.sh
 
@@ -49,6 +49,9 @@ test-mlua:
 
 test-nginx: build
 	t/run.sh
+
+test-cli: build
+	nginx-test/cli.sh
 
 lint: ## format, clippy, rustdoc, luacheck, generated files
 	cargo fmt --all --check
