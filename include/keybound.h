@@ -70,7 +70,7 @@
 // The server's answer is larger than asked for.
 #define KB_E_TOO_LARGE -12
 
-// Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
+// Internal error. Nothing is allowed by a call that returns it; a check that was going on in `kb_check_fetched()` or
 // `kb_check_stored()` answers RESPOND from then on.
 #define KB_E_PANIC -99
 
@@ -134,7 +134,7 @@
 // `kb_answer.outcome`: the body is larger than `kb_fetch.max_body`.
 #define KB_FETCH_TOO_LARGE 7
 
-// `kb_answer.outcome`: the host has too many requests under way.
+// `kb_answer.outcome`: the host cannot make the request now: too many are under way, or something that it needs is lacking.
 #define KB_FETCH_BUSY 8
 
 // `kb_store.operation`: atomically insert if absent.
@@ -203,14 +203,16 @@ typedef struct kb_tls {
   size_t struct_size;
   // Name of the client certificate in the configuration, or absent: offer none
   struct kb_str name;
-  // Its chain, or absent: the path of a PEM file, or PEM (it begins with `-----BEGIN`)
+  // Its chain, or absent: the path of a PEM file, or PEM, which begins with `-----BEGIN`
   struct kb_str certificate;
   // Its private key, likewise
   struct kb_str private_key;
-  // The CA certificates that vouch for the server, likewise; absent: those that the host trusts anyway
+  // The CA certificates that vouch for the server, and no others, likewise; absent: those that the host trusts anyway
   struct kb_str trusted;
   // 1: verify the server's certificate and name; 0: the operator has turned that off
   uint32_t verify;
+  // 0
+  uint32_t reserved;
 } kb_tls;
 
 // An answer for the client.
@@ -262,11 +264,13 @@ typedef struct kb_decision {
   uint32_t reason;
   // The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
   struct kb_response response;
-  // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
-  // next step. Free it with `kb_check_free()`
+  // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, the
+  // next step, or the detail of a refusal. Free it with `kb_check_free()`
   struct kb_check *check;
   // The first four octets of the token's SHA-256, for the log: 0 where the request is allowed, or has no token
   uint32_t token_id;
+  // 0
+  uint32_t reserved;
 } kb_decision;
 
 // One HTTPS request to the authorization server. Follow no redirect, decompress nothing, verify the server as `tls` says. Set
@@ -296,8 +300,10 @@ typedef struct kb_fetch {
   uint32_t send_timeout_ms;
   // Between two reads, in milliseconds
   uint32_t read_timeout_ms;
-  // For the whole exchange, in milliseconds
+  // For the whole exchange, in milliseconds. A host that has fewer deadlines keeps at least this one
   uint32_t timeout_ms;
+  // 0
+  uint32_t reserved;
 } kb_fetch;
 
 // What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
@@ -334,7 +340,7 @@ typedef struct kb_store {
   uint32_t reserved;
   // The key, 32 octets: a hash, never a token
   struct kb_str key;
-  // The value of `KB_STORE_ADD` and `KB_STORE_PUT`; sealed: who reads the store learns nothing from it
+  // The value of `KB_STORE_ADD` and `KB_STORE_PUT`, else absent. What was fetched is sealed: who reads the store learns nothing
   struct kb_str value;
 } kb_store;
 
@@ -352,6 +358,8 @@ typedef struct kb_counter {
   struct kb_str sample;
   // What the value is to be divided by on the page
   uint32_t divisor;
+  // 0
+  uint32_t reserved;
 } kb_counter;
 
 #ifdef __cplusplus
@@ -594,7 +602,7 @@ int32_t kb_engine_upstream_header(const struct kb_engine *engine,
                                   struct kb_str *name);
 
 // How to connect to authorization servers: `kb_fetch.tls` is one of these. Load what they name when the engine is made, and refuse to
-// start if that fails.
+// start if that fails; a host that runs for long looks at the files again, since certificates are renewed.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`

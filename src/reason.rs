@@ -142,8 +142,8 @@ reasons! {
     InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."
     InsufficientRoles = 82 "insufficient_roles" InsufficientScope "The token lacks what `roles_required` asks for."
 
-    KeysUnavailable = 90 "keys_unavailable" Unavailable "The issuer's keys could not be fetched, and there are none that may still be used (`keys_max_stale`)."
-    MetadataUnavailable = 91 "metadata_unavailable" Unavailable "The authorization server's metadata could not be fetched, is not that of the issuer, or lacks an endpoint that is needed."
+    KeysUnavailable = 90 "keys_unavailable" Unavailable "The issuer's keys could not be fetched, perhaps because its metadata could not, and there are none that may still be used (`keys_max_stale`)."
+    MetadataUnavailable = 91 "metadata_unavailable" Unavailable "An endpoint is needed, and the authorization server's metadata could not be fetched, is not that of the issuer, or does not name it."
     IntrospectionUnavailable = 92 "introspection_unavailable" Unavailable "The authorization server did not answer the introspection, or not as RFC 7662 and RFC 9701 say. Whether the token is good is unknown."
     ClientRefused = 93 "client_refused" Unavailable "The authorization server refused the gateway itself (`invalid_client`): look at `client_id`, its authentication method and its certificate."
     ServerUnavailable = 94 "server_unavailable" Unavailable "The token or revocation endpoint did not answer, or not with success."

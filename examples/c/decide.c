@@ -13,37 +13,38 @@
 /*
  * Does what the step asks for, once. There is no network here, so the answer is that it failed. That is always safe: what
  * could not be learned is never taken for good, and the last step is a refusal. A gateway performs the request of
- * kb_check_fetch() or the operation of kb_check_store(), then gives the time at which the answer came.
+ * kb_check_fetch() or the operation of kb_check_store(), then gives the time at which the answer came: see introspect.c.
  */
 
 static int32_t
 answer(kb_check *check, uint32_t step, int64_t now_s)
 {
-    kb_str    absent;
-    int32_t   status;
-    kb_fetch  fetch;
-    kb_store  store;
+    kb_str     absent;
+    int32_t    status;
+    kb_fetch   fetch;
+    kb_answer  failed;
 
-    absent.ptr = NULL;
-    absent.len = 0;
-
-    if (step == KB_STEP_FETCH) {
-        status = kb_check_fetch(check, &fetch);
-        if (status != KB_OK) {
-            return status;
-        }
-
-        print_str("not fetched: ", fetch.url, "\n");
-        return kb_check_fetched(check, now_s, 0, absent, absent);
+    if (step == KB_STEP_STORE) {
+        absent.ptr = NULL;
+        absent.len = 0;
+        return kb_check_stored(check, now_s, KB_STORE_FAILED, absent);
     }
 
-    status = kb_check_store(check, &store);
+    memset(&fetch, 0, sizeof(kb_fetch));
+    fetch.struct_size = sizeof(kb_fetch);
+
+    status = kb_check_fetch(check, &fetch);
     if (status != KB_OK) {
         return status;
     }
 
-    print_str("not stored: ", store.key, "\n");
-    return kb_check_stored(check, now_s, KB_STORE_FAILED, absent);
+    print_str("not fetched: ", fetch.url, "\n");
+
+    memset(&failed, 0, sizeof(kb_answer));
+    failed.struct_size = sizeof(kb_answer);
+    failed.outcome = KB_FETCH_CONNECT;
+
+    return kb_check_fetched(check, now_s, &failed);
 }
 
 
@@ -77,6 +78,10 @@ print_response(const kb_response *response)
 
     if (response->www_authenticate.ptr != NULL) {
         print_str("WWW-Authenticate: ", response->www_authenticate, "\n");
+    }
+
+    if (response->retry_after_s > 0) {
+        printf("Retry-After: %u\n", (unsigned) response->retry_after_s);
     }
 
     print_str("Content-Type: ", response->content_type, "\n\n");

@@ -311,6 +311,21 @@ local function take(check, want_claims, want_headers)
 end
 
 
+--- The refusal in `decision`. A check comes with it where there is more to say.
+local function refused_at_once()
+  local result = refusal(decision.reason, decision.response, decision.token_id)
+  local check = decision.check
+  if check ~= nil then
+    decision.check = nil
+    if lib.kb_check_detail(check, str) == C.OK then
+      result.detail = string_of(str)
+    end
+    lib.kb_check_free(check)
+  end
+  return result
+end
+
+
 --- Takes the steps that a decision needs: it yields, and `decision` is another request's afterwards.
 -- @treturn cdata|nil the check of an allowed request
 -- @treturn table|nil the refusal
@@ -347,7 +362,7 @@ function _M:decide()
     return nil, "keybound.decide: " .. library.strerror(rc)
   end
   if decision.step == STEP_RESPOND then
-    return refusal(decision.reason, decision.response, decision.token_id)
+    return refused_at_once()
   end
   local check, refused, err
   if decision.step == STEP_ALLOW then
@@ -458,7 +473,7 @@ function _M:access()
     return allow(self, check)
   end
   if step == STEP_RESPOND then
-    return refuse(self, refusal(decision.reason, decision.response, decision.token_id))
+    return refuse(self, refused_at_once())
   end
   if decision.check == nil then
     return fail("a step that this host cannot take")

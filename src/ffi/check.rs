@@ -22,7 +22,7 @@ pub const KB_FETCH_TIMEOUT: u32 = 5;
 pub const KB_FETCH_MALFORMED: u32 = 6;
 /// `kb_answer.outcome`: the body is larger than `kb_fetch.max_body`.
 pub const KB_FETCH_TOO_LARGE: u32 = 7;
-/// `kb_answer.outcome`: the host has too many requests under way.
+/// `kb_answer.outcome`: the host cannot make the request now: too many are under way, or something that it needs is lacking.
 pub const KB_FETCH_BUSY: u32 = 8;
 
 /// `kb_store.operation`: atomically insert if absent.
@@ -113,12 +113,14 @@ pub struct kb_fetch {
     pub send_timeout_ms: u32,
     /// Between two reads, in milliseconds
     pub read_timeout_ms: u32,
-    /// For the whole exchange, in milliseconds
+    /// For the whole exchange, in milliseconds. A host that has fewer deadlines keeps at least this one
     pub timeout_ms: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 impl Versioned for kb_fetch {
-    const V1: usize = std::mem::offset_of!(kb_fetch, timeout_ms) + size_of::<u32>();
+    const V1: usize = std::mem::offset_of!(kb_fetch, reserved) + size_of::<u32>();
 }
 
 /// What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
@@ -163,7 +165,7 @@ pub struct kb_store {
     pub reserved: u32,
     /// The key, 32 octets: a hash, never a token
     pub key: kb_str,
-    /// The value of `KB_STORE_ADD` and `KB_STORE_PUT`; sealed: who reads the store learns nothing from it
+    /// The value of `KB_STORE_ADD` and `KB_STORE_PUT`, else absent. What was fetched is sealed: who reads the store learns nothing
     pub value: kb_str,
 }
 
@@ -423,6 +425,7 @@ pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_f
                 send_timeout_ms: fetch.timeouts.send,
                 read_timeout_ms: fetch.timeouts.read,
                 timeout_ms: fetch.timeouts.total,
+                reserved: 0,
             })
         })
     }
@@ -552,7 +555,7 @@ pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_s
                 delay_ms: store.delay_ms,
                 reserved: 0,
                 key: kb_str::of(&store.key),
-                value: kb_str::of(&store.value),
+                value: kb_str::of_option((!store.value.is_empty()).then_some(&store.value)),
             }),
             _ => Err(KB_E_STATE),
         })

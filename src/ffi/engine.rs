@@ -66,11 +66,13 @@ pub struct kb_decision {
     pub reason: u32,
     /// The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
     pub response: kb_response,
-    /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, or the
-    /// next step. Free it with `kb_check_free()`
+    /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, the
+    /// next step, or the detail of a refusal. Free it with `kb_check_free()`
     pub check: *mut kb_check,
     /// The first four octets of the token's SHA-256, for the log: 0 where the request is allowed, or has no token
     pub token_id: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 /// How to connect to an authorization server. Set `struct_size` first; the rest is filled.
@@ -81,18 +83,20 @@ pub struct kb_tls {
     pub struct_size: usize,
     /// Name of the client certificate in the configuration, or absent: offer none
     pub name: kb_str,
-    /// Its chain, or absent: the path of a PEM file, or PEM (it begins with `-----BEGIN`)
+    /// Its chain, or absent: the path of a PEM file, or PEM, which begins with `-----BEGIN`
     pub certificate: kb_str,
     /// Its private key, likewise
     pub private_key: kb_str,
-    /// The CA certificates that vouch for the server, likewise; absent: those that the host trusts anyway
+    /// The CA certificates that vouch for the server, and no others, likewise; absent: those that the host trusts anyway
     pub trusted: kb_str,
     /// 1: verify the server's certificate and name; 0: the operator has turned that off
     pub verify: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 impl Versioned for kb_tls {
-    const V1: usize = std::mem::offset_of!(kb_tls, verify) + size_of::<u32>();
+    const V1: usize = std::mem::offset_of!(kb_tls, reserved) + size_of::<u32>();
 }
 
 impl kb_tls {
@@ -105,12 +109,13 @@ impl kb_tls {
             private_key: kb_str::of_option(profile.private_key.as_ref().map(|key| key.as_bytes())),
             trusted: text(&profile.trusted),
             verify: u32::from(profile.verify),
+            reserved: 0,
         }
     }
 }
 
 /// Size of the first version of [`kb_decision`].
-const DECISION_V1: usize = std::mem::offset_of!(kb_decision, token_id) + size_of::<u32>();
+const DECISION_V1: usize = std::mem::offset_of!(kb_decision, reserved) + size_of::<u32>();
 
 /// Makes an engine.
 ///
@@ -216,7 +221,7 @@ pub unsafe extern "C" fn kb_engine_upstream_header(engine: *const kb_engine, ind
 }
 
 /// How to connect to authorization servers: `kb_fetch.tls` is one of these. Load what they name when the engine is made, and refuse to
-/// start if that fails.
+/// start if that fails; a host that runs for long looks at the files again, since certificates are renewed.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`
@@ -325,6 +330,7 @@ pub unsafe extern "C" fn kb_engine_decide(
     decision.response = kb_response::NONE;
     decision.check = std::ptr::null_mut();
     decision.token_id = 0;
+    decision.reserved = 0;
     guarded(KB_E_PANIC, || {
         // SAFETY: the caller's.
         let Some(engine) = (unsafe { engine.as_ref() }).filter(|_| !facts.is_null()) else {
@@ -395,8 +401,13 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         Err(None) => {
             let check = engine.engine.begin(&request);
             match check.reason() {
-                Some(reason) if reason != Reason::Allowed => decision.respond(&engine.engine, &request, reason),
+                Some(reason) if reason != Reason::Allowed && check.detail().is_none() => {
+                    decision.respond(&engine.engine, &request, reason);
+                }
                 reason => {
+                    if let Some(reason) = reason.filter(|reason| *reason != Reason::Allowed) {
+                        decision.respond(&engine.engine, &request, reason);
+                    }
                     let check = kb_check::new(check);
                     decision.step = check.step();
                     decision.reason = check.reason();

@@ -20,10 +20,12 @@ pub struct kb_counter {
     pub sample: kb_str,
     /// What the value is to be divided by on the page
     pub divisor: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 impl Versioned for kb_counter {
-    const V1: usize = std::mem::offset_of!(kb_counter, divisor) + size_of::<u32>();
+    const V1: usize = std::mem::offset_of!(kb_counter, reserved) + size_of::<u32>();
 }
 
 /// What the counter at `index` counts. Counters of one family lie next to each other.
@@ -57,6 +59,7 @@ pub unsafe extern "C" fn kb_engine_counter(engine: *const kb_engine, index: usiz
                     help: kb_str::of(own.help.as_bytes()),
                     sample: kb_str::of(own.sample.as_bytes()),
                     divisor: own.divisor,
+                    reserved: 0,
                 };
                 // SAFETY: the caller's.
                 unsafe { write_versioned(counter, value) }

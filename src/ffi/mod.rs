@@ -65,7 +65,7 @@ pub const KB_E_TLS_VERSION: i32 = -10;
 pub const KB_E_HTTP: i32 = -11;
 /// The server's answer is larger than asked for.
 pub const KB_E_TOO_LARGE: i32 = -12;
-/// Internal error. Nothing is allowed by a call that returns it; a check that it happened to in `kb_check_fetched()` or
+/// Internal error. Nothing is allowed by a call that returns it; a check that was going on in `kb_check_fetched()` or
 /// `kb_check_stored()` answers RESPOND from then on.
 pub const KB_E_PANIC: i32 = -99;
 

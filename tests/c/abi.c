@@ -1,27 +1,19 @@
 /*
- * Every function of keybound.h from C: what it answers, what it writes, and above all what it does not.
+ * Functions of keybound.h from C: what they answer, what they write, and above all what they do not. What has to do with
+ * authorization servers is in steps.c.
  *
  *     abi DIRECTORY       with the files that mint wrote; not linked with OpenSSL
  */
 
 #include <pthread.h>
 
-#include "../../examples/c/input.h"
-#include "test.h"
+#include "data.h"
 
 
-#define NOW         1700000000
 #define THUMBPRINT  "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"
 #define REFUSED     "{\"issuer\":\"https://as.example\",\"isuer\":1}"
 
 
-typedef struct {
-    size_t   len;
-    uint8_t  bytes[16384];
-} data_t;
-
-
-static char        *directory;
 static data_t       config, bare, token, header, unbound, pem, der, other, rfc8705_pem, rfc8705_der;
 static kb_engine   *engine, *bare_engine;
 static kb_verifier *verifier;
@@ -33,72 +25,10 @@ static const char   jwk[] =  /* RFC 7638 section 3.1 */
     "zKnqDKgw\",\"e\":\"AQAB\",\"alg\":\"RS256\",\"kid\":\"2011-04-29\"}";
 
 
-static void
-load(const char *name, data_t *data)
-{
-    int   rc;
-    char  path[4096];
-
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
-
-    if (strstr(name, ".der") != NULL) {
-        rc = read_file(path, data->bytes, sizeof(data->bytes), &data->len);
-
-    } else {
-        rc = read_line(path, data->bytes, sizeof(data->bytes), &data->len);
-    }
-
-    if (rc != 0) {
-        exit(3);
-    }
-}
-
-
-static kb_str
-str(const data_t *data)
-{
-    kb_str  s;
-
-    s.ptr = data->bytes;
-    s.len = data->len;
-
-    return s;
-}
-
-
 static kb_facts
 facts_of(const data_t *cert, uint32_t form)
 {
-    kb_facts  facts;
-
-    memset(&facts, 0, sizeof(facts));
-    facts.struct_size = sizeof(facts);
-    facts.now_s = NOW;
-    facts.authorization = str(&header);
-    facts.authorization_n = 1;
-    facts.client_cert_form = form;
-
-    if (cert != NULL) {
-        facts.client_cert = str(cert);
-    }
-
-    return facts;
-}
-
-
-/* The decision of an earlier request, that must not stay. */
-
-static kb_decision
-old_allow(void)
-{
-    kb_decision  decision;
-
-    fill(&decision);
-    decision.struct_size = sizeof(decision);
-    decision.step = KB_STEP_ALLOW;
-    decision.reason = KB_REASON_ALLOWED;
-
-    return decision;
+    return facts_for(str(&header), cert, form);
 }
 
 
@@ -106,16 +36,8 @@ static int
 is_empty(const kb_decision *d)
 {
     return d->struct_size == sizeof(*d) && d->step == KB_STEP_INVALID && d->reason == 0 && d->check == NULL
-           && d->response.status == 0 && d->response.www_authenticate.ptr == NULL && d->response.content_type.ptr == NULL
-           && d->response.body.ptr == NULL;
-}
-
-
-static void
-decide(const kb_engine *e, const kb_facts *facts, kb_decision *decision)
-{
-    *decision = old_allow();
-    CHECK_EQ(kb_engine_decide(e, facts, decision), KB_OK);
+           && d->token_id == 0 && d->response.status == 0 && d->response.retry_after_s == 0
+           && d->response.www_authenticate.ptr == NULL && d->response.content_type.ptr == NULL && d->response.body.ptr == NULL;
 }
 
 
@@ -135,6 +57,7 @@ check_refused_(const kb_engine *e, const kb_facts *facts, const char *code, uint
 
     CHECK_EQ(decision.step, KB_STEP_RESPOND);
     CHECK_EQ(decision.response.status, status);
+    CHECK_EQ(decision.response.retry_after_s, 0);
     CHECK(str_is(decision.response.content_type, "application/json; charset=utf-8"));
     CHECK(decision.response.body.len > 0 && decision.response.body.ptr[0] == '{');
     CHECK(decision.check == NULL);
@@ -161,7 +84,7 @@ test_library(void)
 
     static const int32_t  statuses[] = {
         KB_OK, KB_E_NULL, KB_E_ARGUMENT, KB_E_CONFIG, KB_E_STATE, KB_E_CERTIFICATE, KB_E_KEY, KB_E_RANGE, KB_E_NO_OPENSSL,
-        KB_E_TLS, KB_E_TLS_VERSION, KB_E_PANIC
+        KB_E_TLS, KB_E_TLS_VERSION, KB_E_HTTP, KB_E_TOO_LARGE, KB_E_PANIC
     };
 
     CHECK_EQ(kb_abi_version(), KB_ABI_VERSION);
@@ -690,7 +613,7 @@ test_decide_arguments(void)
     CHECK_EQ(kb_engine_decide(NULL, &facts, &decision), KB_E_NULL);
     CHECK(is_empty(&decision));
 
-    for (i = 0; i < sizeof(facts); i++) {
+    for (i = 0; i < SIZE_UP_TO(kb_facts, reserved); i++) {
         facts = facts_of(&der, KB_CERT_DER);
         facts.struct_size = i;
         check_invalid(&facts, KB_E_ARGUMENT);
@@ -739,7 +662,7 @@ test_decide_arguments(void)
 
     /* Where the decision has no room, nothing of it is written. */
 
-    for (i = 0; i < sizeof(decision); i++) {
+    for (i = 0; i < SIZE_UP_TO(kb_decision, token_id); i++) {
         facts = facts_of(&other, KB_CERT_DER);
         fill(&decision);
         decision.struct_size = i;
@@ -805,10 +728,11 @@ test_no_openssl(void)
 static void
 check_allowed_(kb_check *check)
 {
-    kb_str       s, name, value;
-    kb_fetch     fetch;
-    kb_store     store;
-    kb_response  response;
+    kb_str        s, name, value;
+    kb_fetch      fetch;
+    kb_store      store;
+    kb_response   response;
+    kb_exchange  *exchange;
 
     CHECK_EQ(kb_check_step(check), KB_STEP_ALLOW);
     CHECK_EQ(kb_check_reason(check), KB_REASON_ALLOWED);
@@ -832,13 +756,18 @@ check_allowed_(kb_check *check)
     CHECK(untouched(&name) && untouched(&value));
     CHECK_EQ(kb_check_claims(check, NULL), KB_E_NULL);
 
+    CHECK_EQ(kb_check_detail(check, &s), KB_OK);
+    CHECK(s.ptr == NULL);
+
     fill(&fetch);
     fill(&store);
     fill(&response);
+    fill(&exchange);
     CHECK_EQ(kb_check_fetch(check, &fetch), KB_E_STATE);
     CHECK_EQ(kb_check_store(check, &store), KB_E_STATE);
     CHECK_EQ(kb_check_response(check, &response), KB_E_STATE);
-    CHECK(untouched(&fetch) && untouched(&store) && untouched(&response));
+    CHECK_EQ(kb_exchange_new(check, &exchange), KB_E_STATE);
+    CHECK(untouched(&fetch) && untouched(&store) && untouched(&response) && untouched(&exchange));
     CHECK(kb_check_fetch(check, NULL) < 0);
     CHECK(kb_check_fetch_header(check, 0, &name, NULL) < 0);
     CHECK(kb_check_store(check, NULL) < 0);
@@ -852,6 +781,7 @@ test_check(void)
     kb_str       absent, value;
     uint32_t     i;
     kb_facts     facts;
+    kb_answer    answer;
     kb_decision  decision;
 
     facts = facts_of(&der, KB_CERT_DER);
@@ -866,12 +796,18 @@ test_check(void)
     absent = str_of(NULL);
     value = str_of("{\"active\":true}");
 
-    CHECK_EQ(kb_check_fetched(decision.check, NOW, 0, absent, absent), KB_E_STATE);
-    CHECK_EQ(kb_check_fetched(decision.check, NOW, 200, str_of("application/json"), value), KB_E_STATE);
-    CHECK_EQ(kb_check_fetched(decision.check, NOW, 99, absent, value), KB_E_ARGUMENT);
-    CHECK_EQ(kb_check_fetched(decision.check, NOW, 600, absent, value), KB_E_ARGUMENT);
-    CHECK_EQ(kb_check_fetched(decision.check, NOW, 0x10000 + 200, absent, value), KB_E_ARGUMENT);
-    CHECK_EQ(kb_check_fetched(decision.check, NOW, UINT32_MAX, absent, value), KB_E_ARGUMENT);
+    memset(&answer, 0, sizeof(answer));
+    answer.struct_size = sizeof(answer);
+    answer.body = value;
+
+    for (i = KB_FETCH_RESOLVE; i <= KB_FETCH_BUSY; i++) {
+        answer.outcome = i;
+        CHECK_EQ(kb_check_fetched(decision.check, NOW, &answer), KB_E_STATE);
+    }
+
+    answer.outcome = KB_FETCH_ANSWERED;
+    answer.status = 200;
+    CHECK_EQ(kb_check_fetched(decision.check, NOW, &answer), KB_E_STATE);
 
     for (i = KB_STORED; i <= KB_STORE_FAILED; i++) {
         CHECK_EQ(kb_check_stored(decision.check, NOW, i, value), KB_E_STATE);
@@ -911,6 +847,7 @@ test_check_null(void)
     kb_str       name, value;
     kb_fetch     fetch;
     kb_store     store;
+    kb_answer    answer;
     kb_response  response;
 
     CHECK_EQ(kb_check_step(NULL), KB_STEP_INVALID);
@@ -927,7 +864,11 @@ test_check_null(void)
     CHECK_EQ(kb_check_fetch(NULL, &fetch), KB_E_NULL);
     CHECK_EQ(kb_check_fetch_header(NULL, 0, &name, &value), KB_E_NULL);
     CHECK_EQ(kb_check_store(NULL, &store), KB_E_NULL);
-    CHECK_EQ(kb_check_fetched(NULL, NOW, 200, str_of("a"), str_of("b")), KB_E_NULL);
+    memset(&answer, 0, sizeof(answer));
+    answer.struct_size = sizeof(answer);
+    answer.outcome = KB_FETCH_CONNECT;
+    CHECK_EQ(kb_check_fetched(NULL, NOW, &answer), KB_E_NULL);
+    CHECK_EQ(kb_check_detail(NULL, &value), KB_E_NULL);
     CHECK_EQ(kb_check_stored(NULL, NOW, KB_STORED, str_of("b")), KB_E_NULL);
     CHECK(untouched(&name) && untouched(&value) && untouched(&fetch) && untouched(&store) && untouched(&response));
 

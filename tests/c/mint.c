@@ -86,6 +86,9 @@ main(int argc, char **argv)
     own = mint_key();
     other = mint_key();
 
+    mint_jwks(config, issuer);
+    put("jwks.json", "", config, strlen(config));
+
     mint_config(config, issuer, "");
     put("bare.json", "", config, strlen(config));
 

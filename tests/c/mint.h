@@ -139,10 +139,10 @@ mint_thumbprint(char out[45], X509 *cert)
 }
 
 
-/* A configuration that trusts the key; the options begin with a comma, or are empty. */
+/* The JWK set of an issuer with that key. The other key is one that no issuer should publish. */
 
 static inline void
-mint_config(char out[MINT_JSON_SIZE], EVP_PKEY *key, const char *options)
+mint_jwks(char out[MINT_JSON_SIZE], EVP_PKEY *key)
 {
     char     x[45], y[45];
     size_t   len;
@@ -154,9 +154,22 @@ mint_config(char out[MINT_JSON_SIZE], EVP_PKEY *key, const char *options)
     mint_base64url(y, point + 33, 32);
 
     MUST(snprintf(out, MINT_JSON_SIZE,
-                  "{\"issuer\":\"https://as.example\",\"audience_required\":[\"https://api.example\"],"
-                  "\"jwks\":{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"k1\",\"x\":\"%s\",\"y\":\"%s\"},"
-                  "{\"kty\":\"oct\",\"kid\":\"symmetric\",\"k\":\"AAAA\"}]}%s}", x, y, options) < MINT_JSON_SIZE);
+                  "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"k1\",\"x\":\"%s\",\"y\":\"%s\"},"
+                  "{\"kty\":\"oct\",\"kid\":\"symmetric\",\"k\":\"AAAA\"}]}", x, y) < MINT_JSON_SIZE);
+}
+
+
+/* A configuration that trusts the key; the options begin with a comma, or are empty. */
+
+static inline void
+mint_config(char out[MINT_JSON_SIZE], EVP_PKEY *key, const char *options)
+{
+    char  jwks[MINT_JSON_SIZE];
+
+    mint_jwks(jwks, key);
+    MUST(snprintf(out, MINT_JSON_SIZE,
+                  "{\"issuer\":\"https://as.example\",\"audience_required\":[\"https://api.example\"],\"jwks\":%s%s}",
+                  jwks, options) < MINT_JSON_SIZE);
 }
 
 

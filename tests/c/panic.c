@@ -11,19 +11,25 @@
 #include "test.h"
 
 
-#define NOW  1700000000
+#define NOW       1700000000
+#define DISCOVER  "{\"issuer\":\"https://as.example\",\"audience_required\":[\"https://api.example\"]}"
 
 
 static uint8_t       config[4096], token[4096], header[4096], cert[4096], out[KB_THUMBPRINT_SIZE];
-static size_t        config_len, token_len, message_len;
+static size_t        config_len, token_len, message_len, n;
 static kb_str        der, s, t;
-static uint32_t      form, reason;
+static kb_tls        tls;
+static uint32_t      form, reason, number;
+static uint64_t      values[4096];
 static kb_facts      facts;
 static kb_fetch      fetch;
 static kb_store      store;
-static kb_check     *check;
+static kb_check     *check, *waiting;
+static kb_answer     failed, answer;
 static kb_claims    *claims, *new_claims;
-static kb_engine    *engine, *new_engine;
+static kb_engine    *engine, *discovering, *new_engine;
+static kb_counter    counter;
+static kb_exchange  *exchange, *new_exchange;
 static kb_trust     *new_trust;
 static kb_verifier  *verifier, *new_verifier;
 static kb_decision   decision;
@@ -70,6 +76,10 @@ decide_panics(void)
       kb_engine_new(config, config_len, &new_engine, out, sizeof(out), &message_len) == KB_E_PANIC \
       && new_engine == NULL && untouched(&out) && untouched(&message_len)) \
     X(kb_engine_warning, kb_engine_warning(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_engine_tls, kb_engine_tls(discovering, 0, &tls) == KB_E_PANIC && untouched(&tls)) \
+    X(kb_engine_shares, kb_engine_shares(discovering) == 0) \
+    X(kb_engine_counter, kb_engine_counter(engine, 0, &counter) == KB_E_PANIC && untouched(&counter)) \
+    X(kb_engine_counters, kb_engine_counters(engine, values, 4096, &n) == KB_E_PANIC && untouched(&values) && untouched(&n)) \
     X(kb_engine_response, kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, &response) == KB_E_PANIC) \
     X(kb_engine_upstream_header, kb_engine_upstream_header(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_engine_decide, decide_panics()) \
@@ -77,11 +87,21 @@ decide_panics(void)
     X(kb_check_step, kb_check_step(check) == KB_STEP_INVALID) \
     X(kb_check_reason, kb_check_reason(check) == 0) \
     X(kb_check_response, kb_check_response(check, &response) == KB_E_PANIC && untouched(&response)) \
+    X(kb_check_detail, kb_check_detail(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_claims, kb_check_claims(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_header, kb_check_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
-    X(kb_check_fetch, kb_check_fetch(check, &fetch) == KB_E_PANIC && untouched(&fetch)) \
-    X(kb_check_fetch_header, kb_check_fetch_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
-    X(kb_check_fetched, kb_check_fetched(check, NOW, 200, der, der) == KB_E_PANIC) \
+    X(kb_check_fetch, kb_check_fetch(waiting, &fetch) == KB_E_PANIC && untouched(&fetch)) \
+    X(kb_check_fetch_header, kb_check_fetch_header(waiting, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
+    X(kb_check_fetched, kb_check_fetched(waiting, NOW, &failed) == KB_E_PANIC) \
+    X(kb_exchange_new, kb_exchange_new(waiting, &new_exchange) == KB_E_PANIC && untouched(&new_exchange)) \
+    X(kb_exchange_target, kb_exchange_target(exchange, &s, &number) == KB_E_PANIC && untouched(&s) && untouched(&number)) \
+    X(kb_exchange_request, kb_exchange_request(exchange, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_exchange_received, \
+      kb_exchange_received(exchange, config, 1, &number) == KB_E_PANIC && untouched(&number)) \
+    X(kb_exchange_closed, kb_exchange_closed(exchange, &number) == KB_E_PANIC && untouched(&number)) \
+    X(kb_exchange_answer, kb_exchange_answer(exchange, &answer) == KB_E_PANIC && untouched(&answer)) \
+    X(kb_exchange_reusable, kb_exchange_reusable(exchange) == 0) \
+    X(kb_exchange_free, RETURNS(kb_exchange_free(exchange))) \
     X(kb_check_store, kb_check_store(check, &store) == KB_E_PANIC && untouched(&store)) \
     X(kb_check_stored, kb_check_stored(check, NOW, KB_STORED, der) == KB_E_PANIC) \
     X(kb_check_free, RETURNS(kb_check_free(check))) \
@@ -119,6 +139,38 @@ test_afterwards(void)
     CHECK_EQ(decision.step, KB_STEP_ALLOW);
     kb_check_free(decision.check);
     kb_engine_free(made);
+
+    /* A check that a panic kept from an answer lets nothing through. */
+
+    CHECK(kb_check_step(waiting) != KB_STEP_ALLOW && kb_check_step(waiting) != KB_STEP_INVALID);
+}
+
+
+/* A check that waits for metadata, and the exchange of that request. */
+
+static int
+make_waiting(void)
+{
+    kb_decision  begun;
+
+    memset(&begun, 0, sizeof(begun));
+    begun.struct_size = sizeof(begun);
+
+    memset(&failed, 0, sizeof(failed));
+    failed.struct_size = sizeof(failed);
+    failed.outcome = KB_FETCH_CONNECT;
+
+    if (kb_engine_new((const uint8_t *) DISCOVER, sizeof(DISCOVER) - 1, &discovering, NULL, 0, NULL) != KB_OK
+        || kb_engine_decide(discovering, &facts, &begun) != KB_OK
+        || begun.step != KB_STEP_FETCH
+        || kb_exchange_new(begun.check, &exchange) != KB_OK)
+    {
+        return -1;
+    }
+
+    waiting = begun.check;
+
+    return 0;
 }
 
 
@@ -184,7 +236,8 @@ main(int argc, char **argv)
         || kb_verifier_verify(verifier, token, token_len, der.ptr, der.len, form, NOW, &reason, &claims) != KB_OK
         || reason != KB_REASON_ALLOWED
         || kb_engine_decide(engine, &facts, &decision) != KB_OK
-        || decision.step != KB_STEP_ALLOW || decision.check == NULL)
+        || decision.step != KB_STEP_ALLOW || decision.check == NULL
+        || make_waiting() != 0)
     {
         return 3;
     }
@@ -195,9 +248,16 @@ main(int argc, char **argv)
     fill(&message_len);
     fill(&s);
     fill(&t);
+    fill(&n);
+    fill(&tls);
     fill(&fetch);
     fill(&store);
+    fill(&number);
+    fill(&values);
+    fill(&answer);
+    fill(&counter);
     fill(&response);
+    fill(&new_exchange);
 
     setenv("KEYBOUND_PANIC", "1", 1);
     EXPORTS(RUN)

@@ -21,6 +21,7 @@ typedef struct kb_tls {
   struct kb_str private_key;
   struct kb_str trusted;
   uint32_t verify;
+  uint32_t reserved;
 } kb_tls;
 typedef struct kb_response {
   uint32_t status;
@@ -48,6 +49,7 @@ typedef struct kb_decision {
   struct kb_response response;
   struct kb_check *check;
   uint32_t token_id;
+  uint32_t reserved;
 } kb_decision;
 typedef struct kb_fetch {
   size_t struct_size;
@@ -63,6 +65,7 @@ typedef struct kb_fetch {
   uint32_t send_timeout_ms;
   uint32_t read_timeout_ms;
   uint32_t timeout_ms;
+  uint32_t reserved;
 } kb_fetch;
 typedef struct kb_answer {
   size_t struct_size;
@@ -90,6 +93,7 @@ typedef struct kb_counter {
   struct kb_str help;
   struct kb_str sample;
   uint32_t divisor;
+  uint32_t reserved;
 } kb_counter;
 uint32_t kb_abi_version(void);
 const char *kb_version(void);
