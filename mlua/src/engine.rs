@@ -26,7 +26,7 @@ pub(crate) fn new(lua: &Lua, config: &Value) -> Result<Value, Failure> {
     let engine = keybound::Engine::new(&config).map_err(Failure::new)?;
     if engine.takes_steps() {
         return Err(Failure::new(
-            "this binding makes no requests: jwks is required for each issuer, and introspection is not supported",
+            "jwks: required for each issuer, and introspection is not supported: this binding makes no requests",
         ));
     }
     Ok(Value::UserData(lua.create_userdata(Engine(Arc::new(engine)))?))
