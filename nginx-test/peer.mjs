@@ -26,7 +26,8 @@
 //     "gzip": true           the body (and pad) compressed, with Content-Encoding
 //     "chunked": true        in chunks; "endless": true   without the last one
 //   {"send": TEXT}           these bytes and no others; {"base64": TEXT} the same
-//     of all these: "drip": MS   one byte each MS milliseconds; "times": N   so often, at once
+//     of all these: "drip": MS   one byte each MS milliseconds; "times": N   so often, at once; "repeat": N   so often, one after
+//     the other: a GiB that needs no memory
 //   {"wait": MS}
 //   {"hang": true}           nothing more, ever
 //   {"close": true}          the end of the connection; {"close": "abrupt"}: of TCP, while TLS says nothing
@@ -59,7 +60,7 @@ if (!options.plain && !options.pki) {
 // --- The script
 
 const WHOLE = ['status', 'headers', 'body', 'json', 'pad', 'gzip', 'chunked', 'endless'];
-const ALL = [...WHOLE, 'send', 'base64', 'drip', 'times', 'wait', 'hang', 'close', 'reset'];
+const ALL = [...WHOLE, 'send', 'base64', 'drip', 'times', 'repeat', 'wait', 'hang', 'close', 'reset'];
 
 let script = {};
 
@@ -127,7 +128,7 @@ async function perform(steps, raw, socket) {
   for (const step of steps) {
     if (step.hang) return false;
     if (step.wait) await sleep(step.wait);
-    if (step.bytes) await write(socket, step.bytes, step.drip);
+    for (let n = step.repeat ?? 1; step.bytes && n > 0 && !socket.destroyed; n -= 1) await write(socket, step.bytes, step.drip);
     if (step.close || step.reset) {
       entryOf(raw).closed_by ??= 'peer';
       if (step.reset) raw.resetAndDestroy();

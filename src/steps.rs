@@ -138,7 +138,7 @@ impl Outcome {
 }
 
 /// What came of a [`Fetch`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct FetchAnswer<'a> {
     /// How it ended; what follows counts with [`Outcome::Answered`] only
     pub outcome: Outcome,
@@ -164,7 +164,6 @@ impl FetchAnswer<'_> {
 }
 
 /// [`FetchAnswer`], as a flow keeps it.
-#[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) outcome: Outcome,
     pub(crate) status: u16,

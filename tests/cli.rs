@@ -148,7 +148,7 @@ fn a_server_that_cannot_be_asked_is_an_error_and_the_report_says_what_was_asked(
     let (issuer, configuration) = nobody();
     folder.write("nobody.json", &configuration);
     folder.write("ca.pem", pem(CLIENT_A).as_bytes());
-    let output = folder.run("check --config nobody.json --token x --verbose");
+    let output = folder.run("check --config nobody.json --token x --cert ca.pem --verbose");
     assert_eq!(output.status.code(), Some(2));
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     assert_eq!((&report["decision"], &report["reason"]), (&json!("error"), &json!("metadata_unavailable")));
@@ -192,9 +192,9 @@ fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
         ("check --issuer http://as.test --audience a --token x", "command line: issuer: must be an https URL"),
         (&format!("check {issuer} --client-id g --token x"), "--client-cert <FILE>"),
         (&format!("check {issuer} --client-cert ca.pem --client-key ca.pem --token x"), "--client-id <ID>"),
-        (&format!("check {issuer} {client} --token opaque --ca none"), "ssl_trusted_certificate: none: "),
+        (&format!("check {issuer} {client} --token opaque --cert ca.pem --ca none"), "ssl_trusted_certificate: none: "),
         (
-            &format!("check {issuer} {client} --token opaque --ca token"),
+            &format!("check {issuer} {client} --token opaque --cert ca.pem --ca token"),
             "ssl_trusted_certificate: token: not certificates in PEM",
         ),
         ("introspect --token x", "--config <FILE>"),

@@ -21,6 +21,9 @@ local ffi = require "ffi"
 local C = library.constants
 local lib = library.lib
 
+-- Of its own: others may have changed the limits of the shared one.
+local own_json = cjson.new()
+
 local ffi_copy = ffi.copy
 local ffi_gc = ffi.gc
 local ffi_new = ffi.new
@@ -39,6 +42,7 @@ local setmetatable = setmetatable
 local tonumber = tonumber
 local tostring = tostring
 local type = type
+local next = next
 local ngx = ngx
 local ngx_log = ngx.log
 local ERR = ngx.ERR
@@ -149,19 +153,26 @@ local function prepare_config(config, opts)
   elseif type(config) ~= "string" then
     return nil, "expect a table or a JSON string at #1"
   end
-  local decoded = cjson.decode(config)
-  local has_secret = type(decoded) == "table" and decoded.store_secret ~= nil
+  local decoded, err = own_json.decode(config)
+  if type(decoded) ~= "table" then
+    return nil, "the configuration is not a JSON object" .. (err and ": " .. err or "")
+  end
+  local has_secret = decoded.store_secret ~= nil
   if opts.store == nil then
     if has_secret then
       return nil, "store_secret: has no effect without the option store of the Lua side"
     end
     return config
   end
-  local shared, err = store.new(opts.store)
+  if opts.store == opts.metrics then
+    return nil, "metrics: must be another zone than store, where nothing may be displaced"
+  end
+  local shared
+  shared, err = store.new(opts.store)
   if not shared then
     return nil, err
   end
-  if has_secret or type(decoded) ~= "table" then
+  if has_secret then
     return config, nil, shared
   end
   if not shared.dict then
@@ -169,11 +180,12 @@ local function prepare_config(config, opts)
   end
   local secret
   secret, err = secret_of(shared.dict)
-  if not secret then
+  if not secret or not secret:find("^[%w+/=]+$") then
     return nil, "store: no secret can be made: " .. tostring(err)
   end
   -- Into the text: a table that was decoded would not be encoded as it was.
-  return (config:gsub("^%s*{", '{"store_secret":"' .. secret .. '",', 1)), nil, shared
+  local comma = next(decoded) ~= nil and "," or ""
+  return (config:gsub("^%s*{", '{"store_secret":"' .. secret .. '"' .. comma, 1)), nil, shared
 end
 
 
@@ -232,6 +244,14 @@ function _M.new(config, opts)
     return nil, "keybound.new: " .. err
   end
   return self
+end
+
+
+--- Sees to it that what is counted gets into the zone.
+local function publish(self)
+  if self.counters then
+    metrics.keep_publishing(self)
+  end
 end
 
 
@@ -334,6 +354,7 @@ local function go_on(self)
   local check, token_id = ffi_gc(decision.check, free_check), decision.token_id
   decision.check = nil
   local step, err = steps.run(self, check)
+  publish(self)
   if step == STEP_ALLOW then
     return ffi_gc(check, nil)
   end
@@ -357,6 +378,7 @@ end
 --   refused one
 -- @treturn nil|string message where no decision was made; that is a refusal
 function _M:decide()
+  publish(self)
   local rc = decide(self, WANT_CLAIMS)
   if rc ~= C.OK then
     return nil, "keybound.decide: " .. library.strerror(rc)
@@ -456,9 +478,7 @@ end
 -- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`) unless the option `ctx` is false.
 function _M:access()
   clear_headers(self.headers)
-  if self.counters and not self.counters.started then
-    metrics.start(self)
-  end
+  publish(self)
   local rc = decide(self, self.flags)
   if rc ~= 0 then
     return fail(library.strerror(rc))
@@ -492,6 +512,7 @@ _M.metrics = metrics.page
 -- `error_page 495 496` names: nginx's verdict stands, and the client gets the answer that it gets for other tokens.
 function _M:refuse_certificate()
   clear_headers(self.headers)
+  publish(self)
   if lib.kb_engine_response(self.ptr, CERTIFICATE_REFUSED, response) ~= C.OK then
     return fail("there is no answer to a refused certificate")
   end

@@ -1,7 +1,7 @@
 //! Introspection (RFC 7662): what the authorization server says of a token, as JSON or signed (RFC 9701).
 
 use super::shared::{self, Domain};
-use super::{Failure, MAX_ANSWER, MAX_RETRY_S, Server};
+use super::{Failure, MAX_ANSWER, MAX_RETRY_S, Server, waits};
 use crate::crypto::Algorithm;
 use crate::jose::b64;
 use crate::jose::json::{self, Object, Value};
@@ -41,6 +41,13 @@ pub(crate) struct IntrospectionSetup {
     pub(crate) ttl_neg: i64,
 }
 
+impl IntrospectionSetup {
+    /// What names a token for this client at this server, and nothing else.
+    fn key(&self, token: &str) -> [u8; 32] {
+        shared::hash(Domain::Introspection, &[&self.id, token.as_bytes()])
+    }
+}
+
 /// What the server says.
 pub(crate) enum Introspected {
     /// The members of an active token, as JSON.
@@ -53,21 +60,24 @@ pub(crate) struct Learned {
     /// When the server said so, Unix seconds.
     pub(crate) at: i64,
     pub(crate) said: Introspected,
+    /// The others do not know it yet.
+    pub(crate) is_news: bool,
 }
 
 impl Server {
     /// What the server says of `token`: from the shared store, else from the server.
     pub(crate) async fn introspect(&self, host: &Host, token: &str) -> Result<Learned, Refusal> {
         let setup = self.introspection.as_ref().ok_or(Reason::InternalError)?;
-        let key = shared::hash(Domain::Introspection, &[&setup.id, token.as_bytes()]);
-        if let Some((at, claims)) = self.shared.read_of(host, token.as_bytes(), key).await
+        let key = setup.key(token);
+        if setup.ttl > 0
+            && let Some((at, claims)) = self.shared.read_of(host, token.as_bytes(), key).await
             && (-CLOCKS..setup.ttl).contains(&host.now().saturating_sub(at))
         {
             self.metrics.introspection_cache(true);
-            return Ok(Learned { at, said: Introspected::Active(claims) });
+            return Ok(Learned { at, said: Introspected::Active(claims), is_news: false });
         }
         self.metrics.introspection_cache(false);
-        if host.now() < self.learnt().next_introspection {
+        if waits(host.now(), self.learnt().next_introspection, i64::from(MAX_RETRY_S)) {
             return Err(unavailable("the server asked to be left alone for a while".into()));
         }
         let mut form = vec![("token".to_owned(), token.to_owned())];
@@ -86,14 +96,17 @@ impl Server {
             Accept::Json => read(&fetched.body)?,
             Accept::Jwt => self.read_signed(host, setup, &fetched.body).await?,
         };
-        // Only answers about good tokens are shared: a flood of bad ones must not fill the store. And of several requests that one answer
-        // served, one writes.
-        if let (Introspected::Active(claims), false) = (&said, fetched.joined) {
-            let expires = json::parse_object(claims).ok().and_then(|claims| claims::date(&claims, "exp").ok()?);
-            let ttl = setup.ttl.min(expires.map_or(i64::MAX, |exp| exp.saturating_sub(at)));
-            self.shared.write_of(host, token.as_bytes(), key, at, claims, ttl).await;
+        // Of several requests that one answer served, one tells the others.
+        Ok(Learned { at, said, is_news: !fetched.joined })
+    }
+
+    /// Lets the other workers know what the server said of a good token, until it ends. Of bad ones nothing is shared: a flood of them
+    /// must not fill the store.
+    pub(crate) async fn share(&self, host: &Host, token: &str, at: i64, said: &[u8], expires: i64) {
+        if let Some(setup) = &self.introspection {
+            let ttl = setup.ttl.min(expires.saturating_sub(at));
+            self.shared.write_of(host, token.as_bytes(), setup.key(token), at, said, ttl).await;
         }
-        Ok(Learned { at, said })
     }
 
     /// An answer that is no answer is neither yes nor no (7662-2.3-a).
@@ -127,7 +140,9 @@ impl Server {
                 Ok(payload) => return read_payload(&payload, &self.issuer, client_id, host.now()),
                 Err(reason @ (Reason::KeyUnknown | Reason::SignatureInvalid)) if !refetched => {
                     match self.keys.after(reason, host.now()) {
-                        Ok(why) => self.fetch_keys(host, why).await?,
+                        Ok(why) => {
+                            self.fetch_keys(host, why).await?;
+                        }
                         Err(reason) => return Err(unavailable(format!("the signed response: {}", reason.code()))),
                     }
                     refetched = true;

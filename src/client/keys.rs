@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::{self, Domain};
-use super::{Failure, Lifetimes, RETRY_S, Server, is_younger};
-use crate::crypto::{self, random};
-use crate::jose::jwk::{JwkSet, SkippedKey};
+use super::{Failure, Lifetimes, MAX_RETRY_S, RETRY_S, Server, is_younger, waits};
+use crate::crypto::random;
+use crate::jose::jwk::{self, JwkSet, JwkSetError, SkippedKey};
 use crate::reason::Reason;
 use crate::steps::{Endpoint, Host, Refusal};
 
-/// How often a worker looks whether another one has fetched the keys, in milliseconds.
-const POLL_MS: u32 = 25;
+/// How often a worker looks, at the most, whether another one has fetched the keys, and how long it waits between at the least, in
+/// milliseconds.
+const POLLS: u32 = 80;
+const MIN_POLL_MS: u32 = 25;
 
 /// Names one fetched set over all workers; all zero before the first.
 type Name = [u8; 16];
@@ -50,8 +52,27 @@ struct Cache {
     next_refetch: i64,
     /// The last fetch failed.
     failed: bool,
-    /// Until when this process holds the lock of a load and of a refetch.
-    holds: [i64; 2],
+    /// Until when this process fetches them on behalf of all: for a load, and for a token.
+    leads: [i64; 2],
+}
+
+/// The lock of those who fetch keys: what its holder is at, since when, and the set that it had before.
+struct Lock {
+    ended: bool,
+    since: i64,
+    before: Name,
+}
+
+impl Lock {
+    fn pack(&self) -> Vec<u8> {
+        [&[u8::from(self.ended)][..], &self.since.to_be_bytes(), &self.before].concat()
+    }
+
+    fn unpack(value: &[u8]) -> Option<Lock> {
+        let (ended, rest) = value.split_first()?;
+        let (since, before) = rest.split_first_chunk()?;
+        Some(Lock { ended: *ended != 0, since: i64::from_be_bytes(*since), before: before.try_into().ok()? })
+    }
 }
 
 struct Current {
@@ -95,7 +116,7 @@ impl Keys {
     /// `Some`: fetch them first. `None`: that failed a moment ago.
     pub(crate) fn usable(&self, now: i64) -> Result<Usable, Option<Why>> {
         let cache = self.cache();
-        let wait = now < cache.next_load;
+        let wait = waits(now, cache.next_load, self.longest_wait());
         let retry = if wait { None } else { Some(Why::Load) };
         let Some(current) = &cache.current else {
             return Err(retry);
@@ -121,7 +142,7 @@ impl Keys {
         let cache = self.cache();
         if self.fixed {
             Err(reason)
-        } else if now >= cache.next_refetch {
+        } else if !waits(now, cache.next_refetch, self.longest_wait()) {
             Ok(Why::Refetch)
         } else if cache.failed && reason == Reason::KeyUnknown {
             // The server may well have that key: it was asked, and did not say.
@@ -136,24 +157,37 @@ impl Keys {
         self.cache().current.as_ref().is_some_and(|current| current.at >= time)
     }
 
+    fn longest_wait(&self) -> i64 {
+        self.lifetimes.cool_down.max(i64::from(MAX_RETRY_S))
+    }
+
     fn name(&self) -> Name {
         self.cache().current.as_ref().map_or_else(Name::default, |current| current.name)
     }
 
     fn install(&self, body: &[u8], name: Name, at: i64) -> Result<(), String> {
-        let digest = crypto::sha256(body);
+        let digest = jwk::fingerprint(body);
         let mut cache = self.cache();
-        cache.failed = false;
         if let Some(current) = &mut cache.current
             && current.digest == digest
         {
             (current.at, current.name) = (at, name);
             return Ok(());
         }
-        let (set, skipped) = JwkSet::parse(body).map_err(|e| e.to_string())?;
-        cache.current = Some(Current { set: Arc::new(set), at, name, digest, skipped });
-        self.epoch.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        match JwkSet::parse(body) {
+            Ok((set, skipped)) => {
+                cache.current = Some(Current { set: Arc::new(set), at, name, digest, skipped });
+                self.epoch.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => {
+                // The server says what its keys are, and no key of ours is among them: the old ones are withdrawn.
+                if matches!(e, JwkSetError::NoUsableKey(_)) && cache.current.take().is_some() {
+                    self.epoch.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(e.to_string())
+            }
+        }
     }
 
     /// What the set in use leaves out, and why.
@@ -163,49 +197,51 @@ impl Keys {
 }
 
 impl Server {
-    /// Fetches the keys, or takes them over from another worker. If that fails the old ones stay, and it is noted.
-    pub(crate) async fn fetch_keys(&self, host: &Host, why: Why) -> Result<(), Refusal> {
-        let before = self.keys.name();
-        if self.adopt(host, 0).await {
-            return Ok(());
+    /// Fetches the keys, or takes them over from another worker: whether they were fetched just now. If that fails the old ones stay, and
+    /// it is noted.
+    pub(crate) async fn fetch_keys(&self, host: &Host, why: Why) -> Result<bool, Refusal> {
+        if self.adopt(host, 0, self.lifetimes.max_age).await {
+            return Ok(false);
         }
-        if !self.lock(host, why, before).await {
-            return Ok(());
+        let before = self.keys.name();
+        if !self.lead(host, why, before).await {
+            return Ok(false);
         }
         let outcome = self.download(host).await;
         // The answer to several requests at once is looked at once.
         if self.keys.name() != before {
-            return Ok(());
+            return Ok(true);
         }
         let now = host.now();
-        let outcome = match outcome {
+        let failure = match outcome {
             Ok(body) => {
                 let name = random::<16>().ok_or(Reason::InternalError)?;
                 match self.keys.install(&body, name, now) {
                     Ok(()) => {
-                        self.cool_down(why, now, false, None);
+                        self.end(host, why, None).await;
                         let value = [&name[..], &body].concat();
                         self.shared.write(host, self.keys_key(), now, &value, self.lifetimes.max_stale).await;
-                        return Ok(());
+                        return Ok(true);
                     }
                     Err(detail) => Failure { detail, retry: None },
                 }
             }
             Err(failure) => failure,
         };
-        self.cool_down(why, now, true, outcome.retry);
-        if why == Why::Load {
-            self.shared.unlock(host, self.lock_key(why)).await;
+        if self.keys.name() == Name::default() {
+            // Those that another worker has are better than none, while they are not too old.
+            self.adopt(host, 0, self.lifetimes.max_stale).await;
         }
+        self.end(host, why, Some(&failure)).await;
         // With the old keys the request may still be decided; without any it is over.
         match self.keys.usable(host.now()) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Refusal::new(Reason::KeysUnavailable, outcome.detail)),
+            Ok(_) => Ok(true),
+            Err(_) => Err(Refusal::new(Reason::KeysUnavailable, failure.detail)),
         }
     }
 
     fn keys_key(&self) -> [u8; 32] {
-        shared::hash(Domain::Jwks, &[self.issuer.as_bytes(), self.jwks_uri.as_deref().unwrap_or_default().as_bytes()])
+        shared::hash(Domain::Jwks, &[&self.trust, self.jwks_uri.as_deref().unwrap_or_default().as_bytes()])
     }
 
     fn lock_key(&self, why: Why) -> [u8; 32] {
@@ -214,7 +250,7 @@ impl Server {
     }
 
     /// Takes over a set that another worker fetched, if it is another one than ours and not older.
-    async fn adopt(&self, host: &Host, delay_ms: u32) -> bool {
+    async fn adopt(&self, host: &Host, delay_ms: u32, max_age: i64) -> bool {
         let Some((at, value)) = self.shared.read_after(host, self.keys_key(), delay_ms).await else {
             return false;
         };
@@ -223,66 +259,98 @@ impl Server {
         };
         let own = self.keys.cache().current.as_ref().map(|current| (current.name, current.at));
         let newer = own.is_none_or(|(own, own_at)| own != *name && own_at <= at);
-        newer && is_younger(at, self.lifetimes.max_age, host.now()) && self.keys.install(body, *name, at).is_ok()
+        newer && is_younger(at, max_age, host.now()) && self.keys.install(body, *name, at).is_ok()
+    }
+
+    /// How long one fetch of the keys can take, in whole seconds.
+    fn exchange_s(&self) -> i64 {
+        i64::from(self.timeouts.total).div_euclid(1000).saturating_add(1)
     }
 
     /// Whether it is on this worker to fetch. If another one does, waits for what it fetches.
-    async fn lock(&self, host: &Host, why: Why, before: Name) -> bool {
-        let key = self.lock_key(why);
-        let exchange_s = i64::from(self.timeouts.total).div_euclid(1000).saturating_add(1);
-        let ttl = if why == Why::Load { exchange_s } else { self.lifetimes.cool_down };
-        let now = host.now();
-        let holds = |cache: &Cache| match (why, cache.holds) {
-            (Why::Load, [until, _]) | (Why::Refetch, [_, until]) => now < until,
+    async fn lead(&self, host: &Host, why: Why, before: Name) -> bool {
+        let (key, now) = (self.lock_key(why), host.now());
+        let leads = |cache: &Cache| match (why, cache.leads) {
+            (Why::Load, [until, _]) | (Why::Refetch, [_, until]) => waits(now, until, self.exchange_s()),
         };
-        if holds(&self.keys.cache()) {
+        if leads(&self.keys.cache()) {
             // Another request of this process began it: the host sees that it is the same fetch.
             return true;
         }
-        match self.shared.lock(host, key, &before, ttl).await {
-            Some(true) => {
-                let mut cache = self.keys.cache();
-                let [load, refetch] = &mut cache.holds;
-                *(if why == Why::Load { load } else { refetch }) = now.saturating_add(exchange_s);
-                return true;
-            }
-            // No store: each worker for itself.
-            None => return true,
-            Some(false) => {}
-        }
-        if holds(&self.keys.cache()) {
-            return true;
-        }
-        let under_way = self.shared.locked(host, key).await.is_some_and(|value| value == before);
-        if under_way {
-            for _ in 0..self.timeouts.total.div_euclid(POLL_MS).max(1) {
-                if self.adopt(host, POLL_MS).await || self.keys.name() != before {
+        let ttl = if why == Why::Load { self.exchange_s() } else { self.lifetimes.cool_down };
+        let own = Lock { ended: false, since: now, before }.pack();
+        // Without a store, or where it fails: each worker for itself.
+        if self.shared.lock(host, key, &own, ttl).await == Some(false) && !leads(&self.keys.cache()) {
+            let held = self.shared.locked(host, key).await.as_deref().and_then(Lock::unpack);
+            if let Some(held) = held {
+                if !held.ended
+                    && held.before == before
+                    && waits(now, held.since.saturating_add(self.exchange_s()), self.exchange_s())
+                {
+                    let pause = self.timeouts.total.div_euclid(POLLS).max(MIN_POLL_MS);
+                    for _ in 0..self.timeouts.total.div_euclid(pause).max(1) {
+                        if self.adopt(host, pause, self.lifetimes.max_age).await || self.keys.name() != before {
+                            return false;
+                        }
+                    }
+                } else if held.ended && why == Why::Refetch {
+                    // It was asked in this cool-down, and what it said is ours already.
+                    self.keys.cache().next_refetch = held.since.saturating_add(self.lifetimes.cool_down);
                     return false;
                 }
             }
+            // Nobody brought anything: whoever was at it is gone.
+            self.shared.write_lock(host, key, &own, ttl).await;
         }
-        if why == Why::Refetch {
-            // Whoever had the lock has asked in this cool-down.
-            self.cool_down(why, host.now(), under_way, None);
-            return false;
-        }
+        self.begin(why, host.now());
         true
     }
 
-    fn cool_down(&self, why: Why, now: i64, failed: bool, retry: Option<i64>) {
+    /// Notes that this worker fetches. Who has old keys goes on with them meanwhile, so that only one request waits.
+    fn begin(&self, why: Why, now: i64) {
         let mut cache = self.keys.cache();
-        cache.failed = failed;
-        cache.holds = [0, 0];
+        let until = now.saturating_add(self.exchange_s());
+        let [load, refetch] = &mut cache.leads;
+        *(if why == Why::Load { load } else { refetch }) = until;
         let has_keys = cache.current.as_ref().is_some_and(|c| is_younger(c.at, self.lifetimes.max_stale, now));
-        let wait = |otherwise: i64| now.saturating_add(retry.unwrap_or(otherwise));
-        match why {
-            Why::Refetch => cache.next_refetch = wait(0).max(now.saturating_add(self.lifetimes.cool_down)),
-            Why::Load if failed => {
-                cache.next_load = wait(if has_keys { self.lifetimes.cool_down } else { RETRY_S });
-                // What cannot be loaded cannot be refetched either.
-                cache.next_refetch = cache.next_refetch.max(cache.next_load);
+        if why == Why::Load && has_keys {
+            cache.next_load = until;
+        }
+    }
+
+    /// Notes how a fetch ended, here and for the other workers.
+    async fn end(&self, host: &Host, why: Why, failure: Option<&Failure>) {
+        let now = host.now();
+        let cool_down = self.lifetimes.cool_down;
+        let led = {
+            let mut cache = self.keys.cache();
+            cache.failed = failure.is_some();
+            let has_keys = cache.current.as_ref().is_some_and(|c| is_younger(c.at, self.lifetimes.max_stale, now));
+            let retry = failure.and_then(|failure| failure.retry).unwrap_or_default();
+            let [load, refetch] = &mut cache.leads;
+            let lead = if why == Why::Load { load } else { refetch };
+            let led = std::mem::take(lead) > 0;
+            match (why, failure) {
+                (Why::Refetch, _) => cache.next_refetch = now.saturating_add(retry.max(cool_down)),
+                (Why::Load, None) => cache.next_load = 0,
+                (Why::Load, Some(_)) => {
+                    cache.next_load = now.saturating_add(retry.max(if has_keys { cool_down } else { RETRY_S }));
+                    // What cannot be loaded cannot be refetched either.
+                    cache.next_refetch = cache.next_refetch.max(cache.next_load);
+                }
             }
-            Why::Load => cache.next_load = 0,
+            led
+        };
+        // Of several requests that one fetch served, one tells the others.
+        if !led {
+            return;
+        }
+        match why {
+            Why::Refetch => {
+                let ended = Lock { ended: true, since: now, before: self.keys.name() }.pack();
+                self.shared.write_lock(host, self.lock_key(why), &ended, cool_down).await;
+            }
+            Why::Load => self.shared.unlock(host, self.lock_key(why)).await,
         }
     }
 
@@ -302,7 +370,10 @@ impl Server {
             if fetched.is("application/jwk-set+json") { "application/jwk-set+json" } else { "application/json" };
         match Failure::of(&fetched, media_type) {
             None => Ok(fetched.body),
-            Some(failure) => Err(Failure { detail: format!("{url}: {}", failure.detail), ..failure }),
+            Some(failure) => {
+                self.doubt_metadata(&fetched, host.now());
+                Err(Failure { detail: format!("{url}: {}", failure.detail), ..failure })
+            }
         }
     }
 }

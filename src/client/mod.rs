@@ -52,6 +52,8 @@ pub(crate) struct EndpointSetup {
 /// One authorization server, as configured.
 pub(crate) struct ServerSetup {
     pub(crate) issuer: String,
+    /// Tells the issuer, and how what comes from it is verified, from all others: for the keys of the store.
+    pub(crate) trust: [u8; 32],
     pub(crate) jwks: Option<JwkSet>,
     pub(crate) jwks_uri: Option<String>,
     /// `endpoint_hosts`: besides the issuer's own, the hosts that metadata may name.
@@ -68,6 +70,7 @@ pub(crate) struct Server {
     pub(crate) issuer: String,
     /// Its place in the configuration.
     place: usize,
+    trust: [u8; 32],
     jwks_uri: Option<String>,
     hosts: Vec<String>,
     tls: usize,
@@ -86,6 +89,8 @@ struct Learnt {
     metadata: Option<(Arc<Metadata>, i64)>,
     /// Not before this time is metadata asked for again.
     next_metadata: i64,
+    /// What the metadata says did not work: it is asked for again as soon as it may.
+    doubted: bool,
     /// Not before this time is introspection asked for again: the server said so.
     next_introspection: i64,
 }
@@ -103,6 +108,7 @@ impl Server {
             keys: Keys::new(setup.jwks, lifetimes),
             issuer: setup.issuer,
             place,
+            trust: setup.trust,
             jwks_uri: setup.jwks_uri,
             hosts: setup.hosts,
             tls: setup.tls,
@@ -162,7 +168,9 @@ impl Server {
             server: self.place,
             endpoint: Some(endpoint),
         };
-        Ok(self.send(host, fetch).await)
+        let fetched = self.send(host, fetch).await;
+        self.doubt_metadata(&fetched, host.now());
+        Ok(fetched)
     }
 
     fn endpoint(&self, endpoint: Endpoint) -> Result<&EndpointSetup, Refusal> {
@@ -182,7 +190,22 @@ impl Server {
         let configured = setup.mtls_url.as_ref().filter(|_| setup.mutual).or(setup.url.as_ref());
         match configured {
             Some(url) => Ok(url.clone()),
-            None => self.metadata(host).await?.endpoint(endpoint, setup.mutual),
+            None => {
+                let url = self.metadata(host).await?.endpoint(endpoint, setup.mutual);
+                if url.is_err() {
+                    self.learnt().doubted = true;
+                }
+                url
+            }
+        }
+    }
+
+    /// An endpoint that is not where the metadata said: it may have moved.
+    fn doubt_metadata(&self, fetched: &Fetched, now: i64) {
+        if fetched.outcome == Outcome::Answered && matches!(fetched.status, 404 | 405 | 410) {
+            let mut learnt = self.learnt();
+            let known = learnt.metadata.as_ref().is_some_and(|(_, at)| *at < now);
+            learnt.doubted |= known;
         }
     }
 
@@ -201,30 +224,40 @@ impl Server {
             learnt.metadata.as_ref().filter(|(_, at)| is_younger(*at, max_age, now)).map(|(m, _)| Arc::clone(m))
         };
         let now = host.now();
-        {
+        let doubted = {
             let learnt = self.learnt();
-            if let Some(metadata) = known(&learnt, self.lifetimes.max_age, now) {
+            let may_ask = !waits(now, learnt.next_metadata, self.longest_wait());
+            let doubted = learnt.doubted && may_ask;
+            if !doubted && let Some(metadata) = known(&learnt, self.lifetimes.max_age, now) {
                 return Ok(metadata);
             }
-            if now < learnt.next_metadata {
+            if !may_ask {
                 return known(&learnt, self.lifetimes.max_stale, now)
                     .ok_or_else(|| Refusal::new(Reason::MetadataUnavailable, "it could not be fetched a moment ago"));
             }
-        }
-        let key = shared::hash(Domain::Metadata, &[self.issuer.as_bytes(), &self.hosts_id()]);
-        if let Some((at, body)) = self.shared.read(host, key).await
-            && is_younger(at, self.lifetimes.max_age, now)
-            && let Ok(metadata) = Metadata::parse(&body, &self.issuer, &self.hosts)
-        {
+            doubted
+        };
+        let key = shared::hash(Domain::Metadata, &[&self.trust]);
+        let stored = if doubted { None } else { self.shared.read(host, key).await };
+        let stored = stored.and_then(|(at, body)| Some((Metadata::parse(&body, &self.issuer, &self.hosts).ok()?, at)));
+        if let Some((metadata, at)) = stored {
             let metadata = Arc::new(metadata);
             self.learnt().metadata = Some((Arc::clone(&metadata), at));
-            return Ok(metadata);
+            if is_younger(at, self.lifetimes.max_age, now) {
+                return Ok(metadata);
+            }
         }
         let failure = match self.discover(host).await {
             Ok((metadata, body)) => {
                 let metadata = Arc::new(metadata);
-                self.learnt().metadata = Some((Arc::clone(&metadata), now));
-                self.shared.write(host, key, now, &body, self.lifetimes.max_age).await;
+                {
+                    let mut learnt = self.learnt();
+                    learnt.metadata = Some((Arc::clone(&metadata), now));
+                    // Asked for because of a doubt, it is not asked for again at once.
+                    learnt.next_metadata = if doubted { now.saturating_add(self.lifetimes.cool_down) } else { 0 };
+                    learnt.doubted = false;
+                }
+                self.shared.write(host, key, now, &body, self.lifetimes.max_stale).await;
                 return Ok(metadata);
             }
             Err(failure) => failure,
@@ -236,31 +269,38 @@ impl Server {
         stale.ok_or_else(|| Refusal::new(Reason::MetadataUnavailable, failure.detail))
     }
 
-    /// Asks where OpenID Connect puts the document, then where RFC 8414 does.
-    async fn discover(&self, host: &Host) -> Result<(Metadata, Vec<u8>), Failure> {
-        let mut last = Failure { detail: String::new(), retry: None };
-        for url in metadata::urls(&self.issuer) {
-            let fetched = self.send(host, self.document(Endpoint::Metadata, &url)).await;
-            if let Some(failure) = Failure::of(&fetched, "application/json") {
-                let elsewhere = fetched.outcome == Outcome::Answered && matches!(fetched.status, 400 | 404 | 405 | 410);
-                last = Failure { detail: format!("{url}: {}", failure.detail), ..failure };
-                if elsewhere {
-                    continue;
-                }
-                return Err(last);
-            }
-            return match Metadata::parse(&fetched.body, &self.issuer, &self.hosts) {
-                Ok(metadata) => Ok((metadata, fetched.body)),
-                Err(why) => Err(Failure { detail: format!("{url}: {why}"), retry: None }),
-            };
-        }
-        Err(last)
+    fn longest_wait(&self) -> i64 {
+        self.lifetimes.cool_down.max(i64::from(MAX_RETRY_S))
     }
 
-    fn hosts_id(&self) -> [u8; 32] {
-        let hosts: Vec<&[u8]> = self.hosts.iter().map(|h| h.as_bytes()).collect();
-        shared::hash(Domain::Document, &hosts)
+    /// Asks where OpenID Connect puts the document, then where RFC 8414 does: whatever the first answers, if it is no metadata, may be a
+    /// page for people.
+    async fn discover(&self, host: &Host) -> Result<(Metadata, Vec<u8>), Failure> {
+        let mut failed = Vec::new();
+        for url in metadata::urls(&self.issuer) {
+            let fetched = self.send(host, self.document(Endpoint::Metadata, &url)).await;
+            let why = match Failure::of(&fetched, "application/json") {
+                None => match Metadata::parse(&fetched.body, &self.issuer, &self.hosts) {
+                    Ok(metadata) => return Ok((metadata, fetched.body)),
+                    Err(why) => why,
+                },
+                Some(failure) => {
+                    if fetched.outcome != Outcome::Answered || matches!(fetched.status, 429 | 503) {
+                        return Err(Failure { detail: format!("{url}: {}", failure.detail), ..failure });
+                    }
+                    failure.detail
+                }
+            };
+            failed.push(format!("{url}: {why}"));
+        }
+        Err(Failure { detail: failed.join("; "), retry: None })
     }
+}
+
+/// Whether it is too early for what may be done at `next`. A time further ahead than the `longest` wait is one of a clock that was set
+/// back since.
+fn waits(now: i64, next: i64, longest: i64) -> bool {
+    (1..=longest).contains(&next.saturating_sub(now))
 }
 
 /// Whether what was fetched `at` is less than `max_age` seconds old. A clock that was set back a little makes nothing old; one that

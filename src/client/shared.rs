@@ -123,7 +123,14 @@ impl Shared {
         }
     }
 
-    /// What a lock was inserted with.
+    /// Writes a lock, whoever had it before.
+    pub(crate) async fn write_lock(&self, host: &Host, key: [u8; 32], value: &[u8], ttl: i64) {
+        if self.is_there() {
+            self.put(host, key, Some(value.to_vec()), ttl.max(1)).await;
+        }
+    }
+
+    /// What a lock was written with.
     pub(crate) async fn locked(&self, host: &Host, key: [u8; 32]) -> Option<Vec<u8>> {
         self.get(host, key, 0).await
     }

@@ -34,7 +34,8 @@ impl Memory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) facts: Facts,
-    /// From this time on it is looked at anew, Unix seconds.
+    /// When it was learnt, and when it is looked at anew, Unix seconds.
+    pub(crate) since: i64,
     pub(crate) fresh_until: i64,
     /// The issuer's place, and the epoch of its keys.
     pub(crate) issuer: u32,
@@ -47,6 +48,7 @@ pub(crate) struct Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) reason: Reason,
+    pub(crate) since: i64,
     pub(crate) until: i64,
 }
 
@@ -169,6 +171,23 @@ impl<V: Value> TokenCache<V> {
         }
     }
 
+    /// Forgets a token.
+    pub(crate) fn remove(&mut self, token: &[u8]) {
+        let Some((set, tag)) = self.place(token) else {
+            return;
+        };
+        let Some(Set { tags, entries }) = self.sets.get_mut(set) else {
+            return;
+        };
+        for (own, place) in tags.iter().zip(entries) {
+            if *own == tag
+                && let Some(entry) = place.take_if(|entry| *entry.token == *token)
+            {
+                self.bytes = self.bytes.saturating_sub(Entry::bytes(&entry.token, &entry.value));
+            }
+        }
+    }
+
     fn evict_one_set(&mut self) {
         if let Some(set) = self.sets.get_mut(self.hand) {
             for entry in set.entries.iter_mut().filter_map(Option::take) {
@@ -233,7 +252,7 @@ mod tests {
 
     fn known(expires: i64) -> Known {
         let facts = Facts { expires, not_before: None, issued: None, confirmation: Confirmation::Unbound };
-        Known { facts, fresh_until: i64::MAX, issuer: 0, epoch: 0, claims: None }
+        Known { facts, since: 0, fresh_until: i64::MAX, issuer: 0, epoch: 0, claims: None }
     }
 
     fn weight(token: &[u8]) -> usize {
@@ -313,6 +332,11 @@ mod tests {
             assert_eq!(cache.bytes, weight(&token(1)) + n + MALLOC_OVERHEAD);
         }
         assert_eq!(cache.sets.iter().flat_map(|s| &s.entries).flatten().count(), 1);
+        cache.remove(&token(2));
+        assert!(cache.get(&token(1)).is_some());
+        cache.remove(&token(1));
+        assert_eq!(cache.get(&token(1)), None);
+        assert_eq!(cache.bytes, 0);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::steps::{
 };
 
 /// What the host does next.
-#[derive(Debug)]
 pub enum CallStep<'c> {
     /// It is over: the body of the answer, or why there is none.
     Done(Result<&'c [u8], &'c Refusal>),

@@ -154,6 +154,10 @@ pub(super) const OF_ISSUER: &[&str] = &[
     "token_endpoint_cert_id",
     "introspection_endpoint_cert_id",
     "revocation_endpoint_cert_id",
+    "introspection_post_args_names",
+    "introspection_post_args_values",
+    "introspection_headers_names",
+    "introspection_headers_values",
     "metadata_cert_id",
     "ssl_trusted_certificate",
     "tls_client_auth_ssl_verify",
@@ -549,13 +553,40 @@ impl<'a> Options<'a> {
         let algorithms = self.algorithms()?;
         let (bearer, introspection) = self.auth_methods(self.is_set("client_id"))?;
         let introspect_jwt = self.boolean("introspect_jwt_tokens")?;
-        if introspect_jwt && !introspection {
-            return self.error("introspect_jwt_tokens", "needs introspection in auth_methods, and client_id");
+        if introspect_jwt && !(introspection && bearer) {
+            return self
+                .error("introspect_jwt_tokens", "needs bearer and introspection in auth_methods, and client_id");
+        }
+        if !bearer && self.is_set("issuers_allowed") {
+            return self.error(
+                "issuers_allowed",
+                "needs bearer in auth_methods: the first issuer alone is asked about other tokens",
+            );
+        }
+        if !introspection {
+            const NEEDS: [&str; 4] = [
+                "introspection_accept",
+                "introspection_hint",
+                "introspection_cache_ttl",
+                "introspection_cache_ttl_neg",
+            ];
+            if let Some(name) = NEEDS.iter().find(|name| self.is_set(name)) {
+                return self.error(name, "has no effect: nothing is introspected without client_id and auth_methods");
+            }
         }
         let mut tls = TlsProfiles::of(self)?;
         let asked = Asked::of(self, algorithms.clone())?;
         let (mut issuers, mut servers, mut skipped_keys) = (Vec::new(), Vec::new(), Vec::new());
         for parsed in servers::all(self, &mut tls, &asked, bearer || asked.is_signed())? {
+            if introspect_jwt && parsed.setup.client.is_none() {
+                return self.error(
+                    "introspect_jwt_tokens",
+                    format_args!(
+                        "the issuer {} has no client_id: its tokens could not be introspected",
+                        parsed.setup.issuer
+                    ),
+                );
+            }
             issuers.push(parsed.issuer);
             servers.push(parsed.setup);
             skipped_keys.extend(parsed.skipped_keys);

@@ -39,7 +39,7 @@ use respond::Responses;
 use verify::Rules;
 
 /// The facts of one request, borrowed from the host for one call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// Unix time, seconds
     pub now: i64,
@@ -81,6 +81,9 @@ pub struct Engine {
     memory: Mutex<Memory>,
 }
 
+/// How far the clock may be set back, in seconds, before what was remembered is of no more use.
+const CLOCK: i64 = 60;
+
 /// Why a decision is not made yet.
 enum Stop {
     Refuse(Reason),
@@ -94,6 +97,9 @@ enum Stop {
 struct Jwt {
     facts: Facts,
     claims: Vec<u8>,
+    /// How long the keys that verified it are good, and their epoch.
+    until: i64,
+    epoch: u32,
 }
 
 impl From<Reason> for Stop {
@@ -311,7 +317,11 @@ impl Engine {
     /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
     fn recall(&self, known: &Known, claims: bool, now: i64) -> Option<(Facts, usize, Option<Vec<u8>>)> {
         let issuer = usize::try_from(known.issuer).ok()?;
-        if now >= known.fresh_until || self.servers.get(issuer)?.keys.epoch() != known.epoch {
+        // Before it was learnt: the clock was set back, and by the clock it would be fresh for who knows how long.
+        if now >= known.fresh_until
+            || now < known.since.saturating_sub(CLOCK)
+            || self.servers.get(issuer)?.keys.epoch() != known.epoch
+        {
             return None;
         }
         let kept = known.claims.as_ref().map(|kept| if claims { kept.to_vec() } else { Vec::new() });
@@ -325,12 +335,15 @@ impl Engine {
                 return Err(Reason::TokenTooLarge.into());
             }
             tally.issuer = 0;
+            // Whoever cannot be let in anyway causes no request.
+            self.rules.check_certificate(identity, now)?;
             self.check_refused(token, now)?;
             return Err(Stop::Introspect(0, None));
         }
-        let (unverified, bound) = self.rules.read(token, identity, now)?;
+        let unverified = self.rules.policy.read(token)?;
         let (issuer, facts) = (unverified.issuer, unverified.facts);
         tally.issuer = issuer;
+        let bound = self.rules.check_request(&facts, identity, now)?;
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
         let epoch = server.keys.epoch();
         let keys = server.keys.usable(now).map_err(|why| match why {
@@ -346,9 +359,11 @@ impl Engine {
         })?;
         if self.introspect_jwt && server.introspection.is_some() {
             self.check_refused(token, now)?;
-            return Err(Stop::Introspect(issuer, Some(Box::new(Jwt { facts, claims }))));
+            let jwt = Jwt { facts, claims, until: keys.until, epoch };
+            return Err(Stop::Introspect(issuer, Some(Box::new(jwt))));
         }
-        self.remember(token, Known { facts, fresh_until: keys.until, issuer: issuer as u32, epoch, claims: None }, now);
+        let known = Known { facts, since: now, fresh_until: keys.until, issuer: issuer as u32, epoch, claims: None };
+        self.remember(token, known, now);
         Ok(Judged { bound, claims })
     }
 
@@ -361,7 +376,7 @@ impl Engine {
     fn check_refused(&self, token: &[u8], now: i64) -> Result<(), Reason> {
         let refused = self.memory.try_lock().ok().and_then(|mut memory| memory.refused.get(token).copied());
         match refused {
-            Some(refused) if now < refused.until => Err(refused.reason),
+            Some(Refused { reason, since, until }) if now < until && now >= since.saturating_sub(CLOCK) => Err(reason),
             _ => Ok(()),
         }
     }
@@ -371,7 +386,7 @@ impl Engine {
         let begun = host.now();
         let mut stop = stop;
         // One load, one refetch, and the introspection behind them: more would be a loop.
-        let (mut loaded, mut refetched) = (false, false);
+        let (mut loaded, mut refetched, mut fetched) = (false, false, false);
         loop {
             match stop {
                 Stop::Refuse(reason) => return Err(reason.into()),
@@ -383,13 +398,14 @@ impl Engine {
                     let over = match why {
                         Why::Load => std::mem::replace(&mut loaded, true),
                         Why::Refetch => {
-                            std::mem::replace(&mut refetched, true) || (loaded && server.keys.fetched_since(begun))
+                            std::mem::replace(&mut refetched, true) || (fetched && server.keys.fetched_since(begun))
                         }
                     };
                     if over {
                         return Err(reason.into());
                     }
-                    server.fetch_keys(host, why).await?;
+                    // Those that another worker fetched may be from before the token.
+                    fetched |= server.fetch_keys(host, why).await?;
                 }
             }
             stop = match self.judge(&subject.token, subject.identity.as_ref(), host.now(), tally) {
@@ -411,7 +427,7 @@ impl Engine {
         tally.issuer = issuer;
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
         let setup = server.introspection.as_ref().ok_or(Reason::InternalError)?;
-        let epoch = server.keys.epoch();
+        let epoch = jwt.as_ref().map_or_else(|| server.keys.epoch(), |jwt| jwt.epoch);
         let token = std::str::from_utf8(&subject.token).map_err(|_| Reason::MalformedAuthorization)?;
         let learned = server.introspect(host, token).await?;
         let now = host.now();
@@ -422,16 +438,22 @@ impl Engine {
             }
         };
         let (facts, said) = said.inspect_err(|reason| {
-            let refused = Refused { reason: *reason, until: now.saturating_add(setup.ttl_neg) };
+            let refused = Refused { reason: *reason, since: now, until: now.saturating_add(setup.ttl_neg) };
             if let Ok(mut memory) = self.memory.try_lock() {
+                memory.tokens.remove(&subject.token);
                 memory.refused.insert(&subject.token, refused, now);
             }
         })?;
-        let fresh_until = learned.at.saturating_add(setup.ttl);
-        if now < fresh_until.min(facts.expires) {
+        if learned.is_news {
+            server.share(host, token, learned.at, &said, facts.expires).await;
+        }
+        let own_end = jwt.as_ref().map_or(i64::MAX, |jwt| jwt.until);
+        let fresh_until = learned.at.saturating_add(setup.ttl).min(facts.expires).min(own_end);
+        if now < fresh_until {
             // A JWT holds its claims itself.
             let claims = jwt.is_none().then(|| said.as_slice().into());
-            self.remember(&subject.token, Known { facts, fresh_until, issuer: issuer as u32, epoch, claims }, now);
+            let known = Known { facts, since: learned.at, fresh_until, issuer: issuer as u32, epoch, claims };
+            self.remember(&subject.token, known, now);
         }
         let bound = self.rules.check_request(&facts, subject.identity.as_ref(), now)?;
         Ok(Judged { bound, claims: jwt.map_or(said, |jwt| jwt.claims) })
@@ -440,10 +462,9 @@ impl Engine {
     /// Holds what the server says of an active token to the rules.
     fn accept(&self, issuer: usize, said: &[u8], jwt: Option<Facts>) -> Result<Facts, Reason> {
         let claims = json::parse_object(said).map_err(|_| Reason::ClaimsMalformed)?;
-        let facts = self.rules.policy.introspected(issuer, &claims)?;
+        let facts = self.rules.policy.introspected(issuer, &claims, jwt.is_some())?;
         match jwt {
-            // Scopes, groups and roles were found in what the issuer signed.
-            Some(own) => own.and(facts),
+            Some(own) => self.rules.authorize_present(&claims).and_then(|()| own.and(facts)),
             None => self.rules.authorize(&claims).map(|()| facts),
         }
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::config::{ConfigError, OF_ISSUER, Options};
 use crate::client::assertion::Assertion;
 use crate::client::auth::{ClientAuth, Method};
-use crate::client::http::Target;
+use crate::client::http::{Exchange, Target};
 use crate::client::introspection::{Accept, IntrospectionSetup};
 use crate::client::shared::{self, Domain};
 use crate::client::{EndpointSetup, ServerSetup};
@@ -33,6 +33,15 @@ pub struct TlsProfile {
     pub trusted: Option<String>,
     /// Whether the server's certificate and name are verified
     pub verify: bool,
+}
+
+impl TlsProfile {
+    /// Tells what is verified, and who asks, from all others: for the keys of the store.
+    fn id(&self) -> String {
+        let text =
+            |text: &Option<String>| text.as_ref().map_or_else(|| "-".into(), |text| format!("{}:{text}", text.len()));
+        format!("{} {} {} {}", self.verify, text(&self.trusted), text(&self.name), text(&self.certificate))
+    }
 }
 
 /// The certificates of `client_certificates`, and the profiles made of them.
@@ -109,6 +118,10 @@ impl TlsProfiles {
         }
     }
 
+    fn get(&self, place: usize) -> Option<&TlsProfile> {
+        self.profiles.get(place)
+    }
+
     pub(super) fn finish(self, options: &Options<'_>) -> Result<Vec<TlsProfile>, ConfigError> {
         match self.certificates.iter().find(|(name, ..)| !self.used.contains(name)) {
             Some((name, ..)) => {
@@ -130,8 +143,6 @@ struct Trust {
 pub(super) struct Asked {
     accept: Accept,
     hint: Option<String>,
-    arguments: Vec<(String, String)>,
-    headers: Vec<(String, String)>,
     algorithms: Vec<Algorithm>,
     ttl: i64,
     ttl_neg: i64,
@@ -153,29 +164,9 @@ impl Asked {
             Some(Value::Str(hint)) => Some(hint.into_owned()).filter(|hint| !hint.is_empty()),
             Some(other) => return options.error(HINT, format_args!("must be a string, not {}", other.kind())),
         };
-        let arguments = pairs(options, "introspection_post_args_names", "introspection_post_args_values")?;
-        const OURS: [&str; 6] =
-            ["token", "token_type_hint", "client_id", "client_secret", "client_assertion", "client_assertion_type"];
-        if let Some((name, _)) = arguments.iter().find(|(name, _)| OURS.contains(&name.as_str())) {
-            return options.error("introspection_post_args_names", format_args!("{name} is set by keybound itself"));
-        }
-        let headers = pairs(options, "introspection_headers_names", "introspection_headers_values")?;
-        for (name, value) in &headers {
-            if ["accept", "authorization", "content-type"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
-                return options.error("introspection_headers_names", format_args!("{name} is set by keybound itself"));
-            }
-            if crate::client::http::Exchange::new("POST", "https://as/", &[(name.clone(), value.clone())], b"", 0)
-                .is_err()
-            {
-                return options
-                    .error("introspection_headers_names", format_args!("{name} cannot be sent, or its value cannot"));
-            }
-        }
         Ok(Asked {
             accept,
             hint,
-            arguments,
-            headers,
             algorithms,
             ttl: options.number("introspection_cache_ttl", 60, 0..=86_400)?,
             ttl_neg: options.number("introspection_cache_ttl_neg", 5, 0..=3600)?,
@@ -187,30 +178,53 @@ impl Asked {
         self.accept == Accept::Jwt
     }
 
-    fn setup(&self, issuer: &str, endpoint: &EndpointSetup) -> IntrospectionSetup {
+    /// For one issuer, whose `own` options say what else is sent to it: a secret may be among that.
+    fn setup(
+        &self,
+        own: &Options<'_>,
+        trust: &[u8; 32],
+        endpoint: &EndpointSetup,
+        profile: &TlsProfile,
+    ) -> Result<IntrospectionSetup, ConfigError> {
+        let arguments = pairs(own, "introspection_post_args_names", "introspection_post_args_values")?;
+        const OURS: [&str; 6] =
+            ["token", "token_type_hint", "client_id", "client_secret", "client_assertion", "client_assertion_type"];
+        if let Some((name, _)) = arguments.iter().find(|(name, _)| OURS.contains(&name.as_str())) {
+            return own.error("introspection_post_args_names", format_args!("{name} is set by keybound itself"));
+        }
+        let headers = pairs(own, "introspection_headers_names", "introspection_headers_values")?;
+        for (name, value) in &headers {
+            if ["accept", "authorization", "content-type"].iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+                return own.error("introspection_headers_names", format_args!("{name} is set by keybound itself"));
+            }
+            if Exchange::new("POST", "https://as/", &[(name.clone(), value.clone())], b"", 0).is_err() {
+                return own
+                    .error("introspection_headers_names", format_args!("{name} cannot be sent, or its value cannot"));
+            }
+        }
         let text = |pairs: &[(String, String)]| {
             pairs.iter().map(|(name, value)| format!("{name}\n{value}\n")).collect::<String>()
         };
         let parts = [
-            issuer.to_owned(),
+            profile.id(),
             endpoint.auth.client_id.clone(),
             endpoint.url.clone().unwrap_or_default(),
             endpoint.mtls_url.clone().unwrap_or_default(),
             format!("{} {}", endpoint.auth.method.kind(), self.is_signed()),
-            text(&self.arguments),
-            text(&self.headers),
+            text(&arguments),
+            text(&headers),
         ];
-        let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-        IntrospectionSetup {
+        let parts: Vec<&[u8]> = std::iter::once(&trust[..]).chain(parts.iter().map(String::as_bytes)).collect();
+        Ok(IntrospectionSetup {
             accept: self.accept,
             hint: self.hint.clone(),
-            arguments: self.arguments.clone(),
-            headers: self.headers.clone(),
+            arguments,
+            headers,
             algorithms: self.algorithms.clone(),
             id: shared::hash(Domain::Call, &parts),
             ttl: self.ttl,
             ttl_neg: self.ttl_neg,
-        }
+        })
     }
 }
 
@@ -287,7 +301,8 @@ fn one(
         return own
             .error("issuer", "required: the issuer identifier of the authorization server, as in its tokens' iss");
     };
-    let has_audience = own.is_set("audience_required") || own.is_set("insecure_any_audience");
+    let has_audience =
+        ["audience_required", "audience_claim", "insecure_any_audience"].iter().any(|name| own.is_set(name));
     let audience = if has_audience { own.audience()? } else { top.audience()? };
     let (jwks, skipped_keys) = own.keys()?.map_or_else(|| (None, Vec::new()), |(keys, skipped)| (Some(keys), skipped));
     let jwks_uri = url(own, "jwks_uri")?;
@@ -307,7 +322,17 @@ fn one(
     };
     let client = client(own, tls, &trust)?;
     let metadata_tls = tls.profile(own, "metadata_cert_id", own.string("metadata_cert_id")?, &trust)?;
-    let introspection = client.as_ref().map(|[endpoint, ..]| asked.setup(&issuer, endpoint));
+    let profile = |place: usize| tls.get(place).map(TlsProfile::id).unwrap_or_default();
+    let trusted = [issuer.as_str(), &profile(metadata_tls), jwks_uri.as_deref().unwrap_or_default()];
+    let trusted: Vec<&[u8]> = trusted.into_iter().chain(hosts.iter().map(String::as_str)).map(str::as_bytes).collect();
+    let trust = shared::hash(Domain::Document, &trusted);
+    let introspection = match &client {
+        Some([endpoint, ..]) => match tls.get(endpoint.tls) {
+            Some(profile) => Some(asked.setup(own, &trust, endpoint, profile)?),
+            None => None,
+        },
+        None => None,
+    };
     let discovers = (needs_keys && jwks.is_none() && jwks_uri.is_none())
         || client.iter().flatten().any(|endpoint| endpoint.url.is_none() && endpoint.mtls_url.is_none());
     // What is discovered is found by it (RFC 8414 §2).
@@ -319,7 +344,7 @@ fn one(
     }
     Ok(Parsed {
         issuer: Issuer { name: issuer.clone(), audience },
-        setup: ServerSetup { issuer, jwks, jwks_uri, hosts, tls: metadata_tls, client, introspection },
+        setup: ServerSetup { issuer, trust, jwks, jwks_uri, hosts, tls: metadata_tls, client, introspection },
         skipped_keys,
     })
 }
@@ -336,7 +361,11 @@ fn url(options: &Options<'_>, name: &str) -> Result<Option<String>, ConfigError>
 /// The client at the introspection, token and revocation endpoint.
 fn client(own: &Options<'_>, tls: &mut TlsProfiles, trust: &Trust) -> Result<Option<[EndpointSetup; 3]>, ConfigError> {
     let Some(client_id) = own.string("client_id")? else {
-        const NEEDS_CLIENT: [&str; 17] = [
+        const NEEDS_CLIENT: [&str; 21] = [
+            "introspection_post_args_names",
+            "introspection_post_args_values",
+            "introspection_headers_names",
+            "introspection_headers_values",
             "client_auth",
             "client_secret",
             "client_jwk",
@@ -391,6 +420,8 @@ struct Credentials {
     secret: Option<Arc<Zeroizing<String>>>,
     by_key: Option<Arc<Assertion>>,
     by_secret: Option<Arc<Assertion>>,
+    /// `client_alg` is HS256.
+    hmac: bool,
 }
 
 impl Credentials {
@@ -426,7 +457,7 @@ impl Credentials {
         // A secret too short for it is only wrong where the method is used.
         let by_secret =
             secret.as_ref().and_then(|s| Assertion::with_secret(Secret::new(s.as_bytes())).ok()).map(Arc::new);
-        Ok(Credentials { client_id, secret, by_key, by_secret })
+        Ok(Credentials { client_id, secret, by_key, by_secret, hmac: alg.as_deref() == Some("HS256") })
     }
 
     /// The method that `option` names; without a name the one that is configured, if it is one.
@@ -475,6 +506,10 @@ impl Credentials {
                         .error("client_secret", "client_secret_jwt needs one of at least 32 octets (RFC 7518 §3.2)");
                 }
             },
+            "private_key_jwt" if self.hmac => {
+                return own
+                    .error("client_alg", "HS256 is for client_secret_jwt: a private key makes no such signature");
+            }
             "private_key_jwt" => match &self.by_key {
                 Some(assertion) => Method::Assertion(Arc::clone(assertion)),
                 None => return own.error("client_jwk", "required by private_key_jwt: a private JWK, or PKCS#8 PEM"),

@@ -35,6 +35,10 @@ impl Verifier {
     /// The configuration is refused.
     pub fn new(config: &[u8]) -> Result<Verifier, ConfigError> {
         let config = Config::parse(config)?;
+        if !config.bearer || config.introspect_jwt {
+            let name = if config.bearer { "introspect_jwt_tokens" } else { "auth_methods" };
+            return Err(ConfigError::new(name, "asks for introspection, and a verifier makes no requests"));
+        }
         let keys = config.servers.into_iter().map(|server| server.jwks).collect::<Option<Vec<_>>>();
         let Some(keys) = keys else {
             return Err(ConfigError::new("jwks", "required: a verifier makes no requests, so it cannot fetch keys"));
@@ -55,7 +59,8 @@ impl Verifier {
     /// The reason of the refusal.
     pub fn verify(&self, token: &[u8], certificate: ClientCertificate<'_>, now: i64) -> Result<Verified, Reason> {
         let identity = self.rules.identity(certificate)?;
-        let (unverified, bound) = self.rules.read(token, identity.as_ref(), now)?;
+        let unverified = self.rules.policy.read(token)?;
+        let bound = self.rules.check_request(&unverified.facts, identity.as_ref(), now)?;
         let keys = self.keys.get(unverified.issuer).ok_or(Reason::InternalError)?;
         let facts = unverified.facts;
         let claims = self.rules.verify(unverified, keys)?;
@@ -86,18 +91,6 @@ impl Rules {
         (!words.is_empty()).then(|| words.join(" "))
     }
 
-    /// Reads a JWT and checks all that needs no key.
-    pub(crate) fn read<'t>(
-        &self,
-        token: &'t [u8],
-        identity: Option<&Identity>,
-        now: i64,
-    ) -> Result<(Unverified<'t>, Bound), Reason> {
-        let unverified = self.policy.read(token)?;
-        let bound = self.check_request(&unverified.facts, identity, now)?;
-        Ok((unverified, bound))
-    }
-
     /// Checks the signature, then what a good token is allowed to; gives out the claims.
     pub(crate) fn verify(&self, token: Unverified<'_>, keys: &JwkSet) -> Result<Vec<u8>, Reason> {
         let claims = self.policy.verify(token, keys)?;
@@ -111,17 +104,7 @@ impl Rules {
     pub(crate) fn check_request(&self, facts: &Facts, identity: Option<&Identity>, now: i64) -> Result<Bound, Reason> {
         facts.check_time(now, self.leeway)?;
         let bound = binding::check(self.mode, &facts.confirmation, identity)?;
-        if self.certificate_validity
-            && let Some(identity) = identity
-        {
-            let validity = identity.validity.ok_or(Reason::CertificateMalformed)?;
-            if now < validity.not_before {
-                return Err(Reason::CertificateNotYetValid);
-            }
-            if now > validity.not_after {
-                return Err(Reason::CertificateExpired);
-            }
-        }
+        self.check_validity(identity, now)?;
         Ok(bound)
     }
 
@@ -141,18 +124,51 @@ impl Rules {
         self.mode != Mode::Off || self.certificate_validity
     }
 
+    /// What can be told of any token before it is asked about: without the right certificate none passes.
+    pub(crate) fn check_certificate(&self, identity: Option<&Identity>, now: i64) -> Result<(), Reason> {
+        if self.mode == Mode::Strict && identity.is_none() {
+            return Err(Reason::CertificateMissing);
+        }
+        self.check_validity(identity, now)
+    }
+
+    fn check_validity(&self, identity: Option<&Identity>, now: i64) -> Result<(), Reason> {
+        if self.certificate_validity
+            && let Some(identity) = identity
+        {
+            let validity = identity.validity.ok_or(Reason::CertificateMalformed)?;
+            if now < validity.not_before {
+                return Err(Reason::CertificateNotYetValid);
+            }
+            if now > validity.not_after {
+                return Err(Reason::CertificateExpired);
+            }
+        }
+        Ok(())
+    }
+
     fn authorizes(&self) -> bool {
         self.scopes.is_some() || self.groups.is_some() || self.roles.is_some()
     }
 
     /// Scopes, groups and roles: after the signature, since 403 says that the token is good.
     pub(crate) fn authorize(&self, claims: &Object<'_>) -> Result<(), Reason> {
+        self.authorize_by(claims, |_| true)
+    }
+
+    /// Likewise by as much as the claims say: for what is said besides of a token that was found to have all of it.
+    pub(crate) fn authorize_present(&self, claims: &Object<'_>) -> Result<(), Reason> {
+        self.authorize_by(claims, |rule| claims.at(&rule.path).is_some())
+    }
+
+    fn authorize_by(&self, claims: &Object<'_>, applies: impl Fn(&Rule) -> bool) -> Result<(), Reason> {
         for (rule, reason) in [
             (&self.scopes, Reason::InsufficientScope),
             (&self.groups, Reason::InsufficientGroups),
             (&self.roles, Reason::InsufficientRoles),
         ] {
             if let Some(rule) = rule
+                && applies(rule)
                 && !rule.holds(claims)?
             {
                 return Err(reason);

@@ -165,6 +165,16 @@ impl JwkSet {
     }
 }
 
+/// A hash of a set that does not depend on the order of its keys.
+pub(crate) fn fingerprint(text: &[u8]) -> [u8; 32] {
+    let Ok(mut keys) = keys_member(text).map(|keys| keys.iter().map(|key| key.get()).collect::<Vec<_>>()) else {
+        return crypto::sha256(text);
+    };
+    keys.sort_unstable();
+    // What lies between two keys is in no JSON text.
+    crypto::sha256(keys.join("\0").as_bytes())
+}
+
 /// The elements of the one `keys` array, each as text.
 fn keys_member(text: &[u8]) -> Result<Vec<&RawValue>, JwkSetError> {
     let members = json::members(text).map_err(JwkSetError::Json)?;

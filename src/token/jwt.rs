@@ -25,13 +25,24 @@ pub(crate) struct Issuer {
     pub(crate) audience: Option<Rule>,
 }
 
+/// Whether the claim `typ`, which some servers write, says that this is another kind of token.
+fn is_foreign_kind(claims: &Object<'_>) -> bool {
+    claims
+        .get("typ")
+        .and_then(Value::as_str)
+        .is_some_and(|typ| ["ID", "Refresh", "Offline", "Logout"].iter().any(|kind| typ.eq_ignore_ascii_case(kind)))
+}
+
 impl Issuer {
-    /// Checks the audience, and reads what decides. Without `exp` the token has no end of its own.
-    fn facts(&self, claims: &Object<'_>) -> Result<Facts, Reason> {
+    /// Checks the audience, and reads what decides. Without `exp` the token has no end of its own. The audience may be left out only
+    /// where a `verified` JWT has it.
+    fn facts(&self, claims: &Object<'_>, verified: bool) -> Result<Facts, Reason> {
         if let Some(audience) = &self.audience {
-            claims.at(&audience.path).ok_or(Reason::ClaimMissing)?;
-            if !audience.holds(claims)? {
-                return Err(Reason::AudienceMismatch);
+            match claims.at(&audience.path) {
+                None if verified => {}
+                None => return Err(Reason::ClaimMissing),
+                Some(_) if audience.holds(claims)? => {}
+                Some(_) => return Err(Reason::AudienceMismatch),
             }
         }
         for name in ["sub", "client_id", "jti"] {
@@ -91,7 +102,7 @@ impl Policy {
         let name = claims::text(&claims, "iss")?.ok_or(Reason::ClaimMissing)?;
         let (issuer, expected) =
             self.issuers.iter().enumerate().find(|(_, own)| own.name == name).ok_or(Reason::IssuerMismatch)?;
-        let facts = expected.facts(&claims)?;
+        let facts = expected.facts(&claims, false)?;
         if claims.get("exp").is_none() {
             return Err(Reason::ClaimMissing);
         }
@@ -100,28 +111,38 @@ impl Policy {
     }
 
     /// The facts of a token that its issuer vouches for by introspection (RFC 7662 §2.2). What the response says is held to the rules of
-    /// a JWT's claims; what it leaves out, and a JWT could not, is `iss` and `exp`.
-    pub(crate) fn introspected(&self, issuer: usize, claims: &Object<'_>) -> Result<Facts, Reason> {
+    /// a JWT's claims; what it leaves out, and a JWT could not, is `iss` and `exp`, and of a `verified` JWT whatever the JWT itself says.
+    pub(crate) fn introspected(&self, issuer: usize, claims: &Object<'_>, verified: bool) -> Result<Facts, Reason> {
         let expected = self.issuers.get(issuer).ok_or(Reason::InternalError)?;
         if claims::text(claims, "iss")?.is_some_and(|name| name != expected.name) {
             return Err(Reason::IssuerMismatch);
         }
         // A refresh token is active, too (RFC 7662 §2.1).
-        match claims::text(claims, "token_type")? {
-            None => {}
-            Some(typ) if typ.eq_ignore_ascii_case("Bearer") || typ.eq_ignore_ascii_case("access_token") => {}
-            Some(typ) if typ.eq_ignore_ascii_case("DPoP") => return Err(Reason::ConfirmationUnsupported),
+        let (named, dpop) = match claims::text(claims, "token_type")? {
+            None => (false, false),
+            Some(typ) if typ.eq_ignore_ascii_case("Bearer") || typ.eq_ignore_ascii_case("access_token") => {
+                (true, false)
+            }
+            Some(typ) if typ.eq_ignore_ascii_case("DPoP") => (true, true),
             Some(_) => return Err(Reason::NotAnAccessToken),
-        }
-        let forbidden = self.claims_forbidden.iter().flatten().any(|name| claims.get(name).is_some());
-        if forbidden {
+        };
+        let forbidden = match &self.claims_forbidden {
+            Some(names) => names.iter().any(|name| claims.get(name).is_some()),
+            None => !named && FOREIGN_CLAIMS.iter().any(|name| claims.get(name).is_some()),
+        };
+        if forbidden || is_foreign_kind(claims) {
             return Err(Reason::NotAnAccessToken);
         }
         let missing = |name: &String| claims.get(name).is_none_or(|value| *value == Value::Null);
-        if self.claims_required.iter().flatten().any(missing) {
+        if !verified && self.claims_required.iter().flatten().any(missing) {
             return Err(Reason::ClaimMissing);
         }
-        expected.facts(claims)
+        let mut facts = expected.facts(claims, verified)?;
+        if dpop {
+            // It is bound to a key and for another scheme (RFC 9449 §7.1), whatever `cnf` says.
+            facts.confirmation = Confirmation::Refused(Reason::ConfirmationUnsupported);
+        }
+        Ok(facts)
     }
 
     /// Whether these are the claims of an access token, and complete.
@@ -133,11 +154,7 @@ impl Policy {
             Some(names) => names.iter().any(|name| claims.get(name).is_some()),
             None => typ != Type::AccessToken && FOREIGN_CLAIMS.iter().any(|name| claims.get(name).is_some()),
         };
-        let foreign_kind = typ != Type::AccessToken
-            && claims.get("typ").and_then(Value::as_str).is_some_and(|typ| {
-                ["ID", "Refresh", "Offline", "Logout"].iter().any(|kind| typ.eq_ignore_ascii_case(kind))
-            });
-        if forbidden || foreign_kind {
+        if forbidden || (typ != Type::AccessToken && is_foreign_kind(claims)) {
             return Err(Reason::NotAnAccessToken);
         }
         match &self.claims_required {

@@ -18,7 +18,7 @@
 #
 # Servers beside nginx. Each is started when it is first needed, and ended with the tests:
 #
-#   as_start, as_log, as_control     the authorization server nginx-test/as/server.mjs, or several of them: each has the name of
+#   as_start, as_stop, as_log, asked, as_control   the authorization server nginx-test/as/server.mjs, or several of them: each has the name of
 #                                    its certificate, `as` or `as2` (by another CA) for example. $AS and $AS2 are their issuers,
 #                                    $AS_MTLS and $AS2_MTLS where they are for mutual TLS. Their tokens: see `token`
 #   peer_start, peer_script, peer_log   nginx-test/peer.mjs, which does what it is told; $PEER is https:// and its address
@@ -76,7 +76,8 @@ our @EXPORT = qw(
     token named_token define thumbprint short_lived self_signed dated
     call calls_on_one_connection at_once s_client start_s_client finish_s_client header
     check reasons log_mark log_since command json read_file write_file
-    as_start as_log as_control as_request peer_start peer_script peer_log peer_control redis_start redis_stop
+    as_start as_stop as_log as_control as_request asked peer_start peer_script peer_log peer_control redis_start redis_stop
+    traffic landed flood
 );
 
 sub import {
@@ -391,9 +392,18 @@ sub as_start {
     return _server($name, "$ROOT/nginx-test/as/server.mjs", '--pki', $PKI, '--cert', $name, @options);
 }
 
+# as_stop(NAME): ends it; as_start begins another one, with other keys
+sub as_stop { _end(delete $servers{$_[0]}) }
+
 # as_control(PATH, DATA, NAME): see as/server.mjs; as_log(NAME): the requests so far
 sub as_control { return _control(as_start($_[2] // 'as'), $_[0], $_[1] // {}) }
 sub as_log { return _control(as_start($_[0] // 'as'), '/log') }
+
+# asked(PATH, NAME): the requests for PATH in its log
+sub asked {
+    my ($path, $name) = @_;
+    return grep { $_->{path} eq $path } @{ as_log($name) };
+}
 
 # as_request(PATH, DATA, client, cert, server): the answer to what a client asks, from the port for mutual TLS
 sub as_request {
@@ -561,19 +571,39 @@ sub finish_s_client {
 
 # at_once(N, \%call, ...): for each call a process that makes it N times, all at once; each time on a new connection, unless the
 # call says `keep`. Returns the statuses of each, counted: { 200 => N }
-sub at_once {
+sub at_once { return landed(traffic(@_)) }
+
+# traffic(N, \%call, ...): the same in the background; `rate`: so many a second. landed(HANDLE...): what at_once returns
+sub traffic {
     my ($n, @calls) = @_;
-    my @started = map {
-        my ($curl, @words) = _curl_words(%$_, path => "/?[1-$n]");
-        start_command('', $curl, grep({ $_ ne '--globoff' } @words), $_->{keep} ? () : ('-H', 'Connection: close'),
-            '-o', '/dev/null', '-w', '%{http_code}\n');
-    } @calls;
+    return map { _many($n, $_, $_->{keep} ? () : ('-H', 'Connection: close'), $_->{rate} ? ('--rate', "$_->{rate}/s") : ()) } @calls;
+}
+
+# flood(N, PROCESSES, %call): N times the call in each of so many processes, all N at once on one connection. As at_once returns it,
+# over all processes
+sub flood {
+    my ($n, $processes, %call) = @_;
+    my %count;
+    for my $one (landed(map { _many($n, { %call, h2 => 1 }, '--parallel', '--parallel-max', $n) } 1 .. $processes)) {
+        $count{$_} += $one->{$_} for keys %$one;
+    }
+    return \%count;
+}
+
+sub _many {
+    my ($n, $call, @more) = @_;
+    my $path = $call->{path} // '/';
+    my ($curl, @words) = _curl_words(%$call, path => "$path?[1-$n]");
+    return start_command('', $curl, grep({ $_ ne '--globoff' } @words), @more, qw(--max-time 60 -o /dev/null -w), '%{http_code}\n');
+}
+
+sub landed {
     return map {
         my %count;
         my (undef, $out) = finish_command($_);
         $count{$_}++ for split /\n/, $out;
         \%count;
-    } @started;
+    } @_;
 }
 
 
@@ -598,7 +628,8 @@ sub reasons {
 
 # All reason codes, for looking whether one leaks.
 my @CODES = read_file("$ROOT/docs/reasons.md") =~ /^\| `(\w+)` \|/mg;
-my %MESSAGES = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 425 => 'Too Early', 500 => 'An unexpected error occurred');
+my %MESSAGES = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 425 => 'Too Early', 500 => 'An unexpected error occurred',
+    503 => 'Service Unavailable');
 my $realm = '';
 my %messages;
 

@@ -31,15 +31,18 @@ local io_open = io.open
 local ngx = ngx
 local ngx_log = ngx.log
 local ngx_now = ngx.now
+local kill = ngx.thread.kill
 local NOTICE = ngx.NOTICE
 local pairs = pairs
 local pcall = pcall
 local setmetatable = setmetatable
 local sha1_bin = ngx.sha1_bin
+local spawn = ngx.thread.spawn
 local tcp = ngx.socket.tcp
 local tonumber = tonumber
 local tostring = tostring
 local type = type
+local wait = ngx.thread.wait
 local WARN = ngx.WARN
 
 local ERRBUF_SIZE = 1024
@@ -323,6 +326,41 @@ function Connection:send(bytes)
 end
 
 
+--- Sends a request, and takes the first bytes of its answer. What a connection from the pool has to read before it was
+-- asked anything is no answer: nginx looks for it in the socket, but OpenSSL may have taken it from there.
+-- @tparam string bytes
+-- @tparam number max the most bytes to take
+-- @treturn string|nil as `receive`
+-- @treturn nil|string "closed", "timeout", ...
+function Connection:ask(bytes, max)
+  local sock = self.sock
+  if not self.reused then
+    local sent, err = sock:send(bytes)
+    if not sent then
+      return nil, err
+    end
+    return sock:receiveany(max)
+  end
+  -- It runs until it waits for the answer.
+  local came, data, err = false, nil, nil
+  local reader = spawn(function()
+    data, err = sock:receiveany(max)
+    came = true
+  end)
+  if came then
+    wait(reader)
+    return nil, data and "there was something to read before the request" or err
+  end
+  local sent, send_err = sock:send(bytes)
+  if not sent then
+    kill(reader)
+    return nil, send_err
+  end
+  wait(reader)
+  return data, err
+end
+
+
 --- @tparam number max the most bytes to take
 -- @treturn string|nil what is there, as soon as anything is
 -- @treturn nil|string "closed", "timeout", ...
@@ -412,7 +450,8 @@ local function handshake(sock, state, server_name, host)
   done, session, err = pcall(sock.sslhandshake, sock, nil, server_name, by_nginx)
   if not done then
     -- lua-resty-core asserts that a handshake which ends at once, without waiting, was not refused.
-    return nil, by_nginx and "certificate" or "tls", "refused: " .. tostring(session)
+    return nil, by_nginx and "certificate" or "tls",
+           "refused" .. (by_nginx and "; is there a lua_ssl_trusted_certificate, or an ssl_trusted_certificate?" or "")
   end
   if not session then
     err = err and tostring(err) or "no session"
@@ -427,8 +466,8 @@ end
 -- @tparam string host a name, or an IP address
 -- @tparam number port
 -- @tparam table timeouts `connect` (of the handshake too), `send`, `read`; ms
--- @treturn table|nil connection with `send`, `receive`, `settimeouts`, `keepalive`, `close`; its `reused` tells whether
---   it came from the pool
+-- @treturn table|nil connection with `ask`, `send`, `receive`, `settimeouts`, `keepalive`, `close`; its `reused` tells
+--   whether it came from the pool
 -- @treturn nil|string "resolve", "connect", "tls", "certificate" (the server is not to be trusted) or "timeout"
 -- @treturn nil|string message
 function _M.open(profile, host, port, timeouts)

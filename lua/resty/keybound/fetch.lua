@@ -13,13 +13,16 @@ local lib = library.lib
 
 local ffi_gc = ffi.gc
 local ffi_str = ffi.string
+local max = math.max
 local min = math.min
 local ngx = ngx
 local ngx_log = ngx.log
 local ngx_now = ngx.now
 local ngx_time = ngx.time
+local pairs = pairs
 local pcall = pcall
 local remove = table.remove
+local sleep = ngx.sleep
 local timer_at = ngx.timer.at
 local tonumber = tonumber
 local tostring = tostring
@@ -31,6 +34,7 @@ local OK = C.OK
 
 -- Requests of an engine that a worker has under way at once; further ones wait for their turn.
 local MAX_FLIGHTS = 64
+local MAX_QUEUE = 1024
 -- Read at once, in bytes.
 local CHUNK = 16384
 -- How long an idle connection is kept, in milliseconds, and how many of one kind.
@@ -95,14 +99,22 @@ end
 -- @return true; or nil, kind, message, and whether nothing had come
 local function read_answer(conn, exchange, timeouts, deadline)
   local fresh = true
+  lib.kb_exchange_request(exchange, str)
+  local request = ffi_str(str.ptr, str.len)
   while true do
     update_time()
     local left = (deadline - ngx_now()) * 1000
     if left < 1 then
       return nil, "timeout", "the whole request took too long"
     end
-    conn:settimeouts(timeouts.connect, timeouts.send, min(timeouts.read, left))
-    local data, err = conn:receive(CHUNK)
+    conn:settimeouts(timeouts.connect, min(timeouts.send, left), min(timeouts.read, left))
+    local data, err
+    if request then
+      data, err = conn:ask(request, CHUNK)
+      request = nil
+    else
+      data, err = conn:receive(CHUNK)
+    end
     local rc
     if data then
       fresh = false
@@ -141,13 +153,6 @@ local function attempt(flight, deadline)
     return nil, kind, err
   end
   local exchange = flight.exchange
-  lib.kb_exchange_request(exchange, str)
-  local sent
-  sent, err = conn:send(ffi_str(str.ptr, str.len))
-  if not sent then
-    conn:close()
-    return nil, err == "timeout" and "timeout" or "closed", err, conn.reused and err ~= "timeout"
-  end
   local ok, stale
   ok, kind, err, stale = read_answer(conn, exchange, timeouts, deadline)
   if not ok then
@@ -190,38 +195,130 @@ local function finish(engine, flight, ok, kind, err)
 end
 
 
---- Runs a flight, and then those that wait for their turn.
-local function run(_, engine, flight)
-  while flight do
-    update_time()
-    flight.started = ngx_now()
-    if flight.started > flight.begun + flight.timeouts.total / 1000 then
-      finish(engine, flight, nil, "busy", MAX_FLIGHTS .. " other requests took all the time")
-    else
-      local ran, ok, kind, err = pcall(perform, flight)
-      if ran then
-        finish(engine, flight, ok, kind, err)
-      else
-        finish(engine, flight, nil, "malformed", ok)
-      end
-    end
-    flight = remove(engine.queue, 1)
+local function land(engine, flight)
+  if engine.aloft[flight] then
+    engine.aloft[flight] = nil
+    engine.running = engine.running - 1
   end
-  engine.running = engine.running - 1
 end
 
 
---- Starts a flight in the background. A request may be aborted at any time: nothing of a flight is left to one.
-local function start(engine, flight)
-  if engine.running >= MAX_FLIGHTS then
-    engine.queue[#engine.queue + 1] = flight
-    return
-  end
+local promise
+
+
+--- Runs one flight.
+local function fly(engine, flight)
+  flight.running = true
+  engine.aloft[flight] = true
   engine.running = engine.running + 1
-  if not timer_at(0, run, engine, flight) then
-    -- No timer to be had: then in this request.
-    run(false, engine, flight)
+  update_time()
+  flight.started = ngx_now()
+  if flight.started > flight.begun + flight.timeouts.total / 1000 then
+    finish(engine, flight, nil, "busy", MAX_FLIGHTS .. " other requests took all the time")
+  else
+    local ran, ok, kind, err = pcall(perform, flight)
+    if ran then
+      finish(engine, flight, ok, kind, err)
+    else
+      finish(engine, flight, nil, "malformed", ok)
+    end
   end
+  -- Who waited comes first: until the engine knows what came of it, others join it. If all have gone away, it ends.
+  sleep(0.001)
+  if engine.flights[flight.key] == flight then
+    engine.flights[flight.key] = nil
+  end
+  land(engine, flight)
+end
+
+
+--- Runs a flight, and then those that wait for their turn.
+local function run(_, engine, flight)
+  engine.promised = max(engine.promised - 1, 0)
+  -- A timer that ran for ever would keep all the memory of its time.
+  for _ = 1, MAX_FLIGHTS do
+    -- It may have had no time to wait for us.
+    if not flight.running then
+      fly(engine, flight)
+    end
+    flight = remove(engine.queue, 1)
+    if not flight then
+      return
+    end
+  end
+  promise(engine, flight)
+end
+
+
+--- Has a flight run in the background. A request may be aborted at any time: nothing of a flight is left to one.
+promise = function(engine, flight)
+  engine.promised, engine.promised_at = engine.promised + 1, ngx_now()
+  if not timer_at(0, run, engine, flight) then
+    engine.promised = engine.promised - 1
+    flight.running = true
+    finish(engine, flight, nil, "busy", "nginx has no timer to spare (lua_max_pending_timers)")
+  end
+end
+
+
+--- Whether a flight has to wait for its turn. What was promised or begun and never ended is not counted for ever:
+-- beyond lua_max_running_timers, or without a free connection, nginx drops timers and tells nobody.
+local function is_full(engine)
+  if engine.running + engine.promised < MAX_FLIGHTS then
+    return false
+  end
+  local now = ngx_now()
+  if now > engine.promised_at + FRESH then
+    engine.promised = 0
+  end
+  for flight in pairs(engine.aloft) do
+    if now > flight.started + 2 * flight.timeouts.total / 1000 + FRESH then
+      land(engine, flight)
+    end
+  end
+  return engine.running + engine.promised >= MAX_FLIGHTS
+end
+
+
+local function start(engine, flight)
+  -- What all requests wait for does not queue up behind single tokens.
+  if flight.endpoint ~= "introspection" or not is_full(engine) then
+    -- Those that nobody was left to take along go first.
+    local waiting = remove(engine.queue, 1)
+    if waiting then
+      engine.queue[#engine.queue + 1] = flight
+      flight.queued = true
+      flight = waiting
+    end
+    return promise(engine, flight)
+  end
+  if #engine.queue < MAX_QUEUE then
+    flight.queued = true
+    engine.queue[#engine.queue + 1] = flight
+  else
+    flight.running = true
+    finish(engine, flight, nil, "busy", MAX_QUEUE .. " requests wait for their turn")
+  end
+end
+
+
+--- Waits for the end of a flight.
+-- @return true; or nil and a message where nothing can wait
+local function await(engine, flight)
+  local ok, err = flight.done:wait(FRESH)
+  if not ok and err == "timeout" then
+    if not flight.running and (not flight.queued or engine.running == 0) then
+      -- Its timer was dropped: then in this request.
+      fly(engine, flight)
+    end
+    if not flight.ended then
+      ok, err = flight.done:wait(2 * flight.timeouts.total / 1000)
+    end
+  end
+  if ok or flight.ended or err == "timeout" then
+    return true
+  end
+  return nil, "it cannot be waited for here: " .. tostring(err)
 end
 
 
@@ -279,7 +376,7 @@ end
 
 
 --- Performs the FETCH step of a check, and feeds the answer back.
--- @return the status of the last call
+-- @return the status of the last call; or nil and a message
 function _M.step(engine, check)
   local rc = lib.kb_check_fetch(check, fetch)
   if rc ~= OK then
@@ -296,10 +393,14 @@ function _M.step(engine, check)
     end
     flight.waiting = 1
     start(engine, flight)
-    flight.done:wait(2 * flight.timeouts.total / 1000 + FRESH)
   elseif not flight.ended then
     flight.waiting = flight.waiting + 1
-    flight.done:wait(2 * flight.timeouts.total / 1000 + FRESH)
+  end
+  if not flight.ended then
+    local ok, err = await(engine, flight)
+    if not ok then
+      return nil, err
+    end
   end
   return _M.feed(engine, check, flight)
 end
@@ -322,13 +423,15 @@ function _M.feed(engine, check, flight)
   end
   answer.elapsed_us = min((flight.elapsed or 0) * 1e6, 4e9)
   answer.joined = flight.fed and 1 or 0
+  local rc = lib.kb_check_fetched(check, ngx_time(), answer)
+  -- Behind the call: until then the answer is the flight's.
   flight.fed = true
-  return lib.kb_check_fetched(check, ngx_time(), answer)
+  return rc
 end
 
 
 --- What an engine needs to fetch.
--- @tparam table engine gets `profiles`, `flights`, `queue`, `running` and `logged`
+-- @tparam table engine gets `profiles`, and what is under way
 -- @treturn true|nil
 -- @treturn nil|string message
 function _M.prepare(engine)
@@ -349,7 +452,8 @@ function _M.prepare(engine)
     end
     profiles[#profiles + 1] = profile
   end
-  engine.profiles, engine.flights, engine.queue, engine.running, engine.logged = profiles, {}, {}, 0, {}
+  engine.profiles, engine.flights, engine.queue, engine.logged = profiles, {}, {}, {}
+  engine.aloft, engine.running, engine.promised, engine.promised_at = {}, 0, 0, 0
   return true
 end
 

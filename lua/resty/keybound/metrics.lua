@@ -16,8 +16,10 @@ local format = string.format
 local ipairs = ipairs
 local ngx = ngx
 local ngx_log = ngx.log
+local ngx_now = ngx.now
 local pairs = pairs
 local setmetatable = setmetatable
+local exiting = ngx.worker.exiting
 local timer_at = ngx.timer.at
 local tonumber = tonumber
 local tostring = tostring
@@ -25,6 +27,8 @@ local WARN = ngx.WARN
 
 -- Seconds between two additions.
 local PERIOD = 1
+-- Seconds without one, after which nginx has dropped the timer.
+local SILENCE = 10
 local CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 -- By zone: the engines of this worker that count there.
@@ -84,16 +88,21 @@ local function tick(premature, holder)
     return
   end
   publish(engine)
-  if not premature then
-    timer_at(PERIOD, tick, holder)
-  end
+  -- nginx ends the timers of a worker that goes, while it still answers requests: the next one begins anew.
+  engine.counters.started = not premature and timer_at(PERIOD, tick, holder) and ngx_now() or nil
 end
 
 
---- Begins to publish in this worker.
-function _M.start(engine)
-  engine.counters.started = true
-  local ok, err = timer_at(PERIOD, tick, setmetatable({ engine = engine }, weak))
+--- Sees to it that this worker publishes.
+function _M.keep_publishing(engine)
+  local counters = engine.counters
+  local now = ngx_now()
+  if counters.started and now < counters.started + SILENCE then
+    return
+  end
+  counters.started = now
+  -- In a worker that goes there are no timers but at once.
+  local ok, err = timer_at(exiting() and 0 or PERIOD, tick, setmetatable({ engine = engine }, weak))
   if not ok then
     ngx_log(WARN, "keybound: counters are published on the page only: ", tostring(err))
   end

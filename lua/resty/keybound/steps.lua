@@ -72,6 +72,8 @@ local function store_step(engine, check)
     end
   end
   if result == "found" then
+    -- Kept here while the library reads it.
+    _M.anchor = found
     value.ptr, value.len = ffi.cast("const uint8_t *", found), #found
     return lib.kb_check_stored(check, ngx_time(), ANSWERS.found, value)
   end
@@ -85,18 +87,18 @@ end
 function _M.run(engine, check)
   for _ = 1, MAX_STEPS do
     local step = lib.kb_check_step(check)
-    local rc
+    local rc, err
     if step == C.STEP_ALLOW or step == C.STEP_RESPOND then
       return step
     elseif step == C.STEP_FETCH then
-      rc = fetch.step(engine, check)
+      rc, err = fetch.step(engine, check)
     elseif step == C.STEP_STORE then
       rc = store_step(engine, check)
     else
       return nil, "a step that this host cannot take"
     end
     if rc ~= OK then
-      return nil, library.strerror(rc)
+      return nil, err or library.strerror(rc)
     end
   end
   return nil, "too many steps"
