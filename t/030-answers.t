@@ -444,6 +444,8 @@ int32_t kb_engine_upstream_header(const struct kb_engine *e, size_t i, struct kb
 int32_t kb_check_claims(const struct kb_check *c, struct kb_str *s) { (void)c; (void)s; return KB_E_STATE; }
 int32_t kb_check_header(const struct kb_check *c, size_t i, struct kb_str *n, struct kb_str *v) { (void)c; (void)i; (void)n; (void)v; return KB_E_RANGE; }
 void kb_check_free(struct kb_check *c) { (void)c; }
+int32_t kb_engine_tls(const struct kb_engine *e, size_t i, struct kb_tls *t) { (void)e; (void)i; (void)t; return KB_E_RANGE; }
+int32_t kb_check_detail(const struct kb_check *c, struct kb_str *s) { (void)c; (void)s; return KB_E_STATE; }
 int32_t kb_engine_decide(const struct kb_engine *e, const struct kb_facts *f, struct kb_decision *d) {
   (void)e;
   char text[32] = "";

@@ -916,3 +916,253 @@ fn a_call_of_the_operator_goes_the_same_way() {
     }
     assert_eq!(world.urls(), [DISCOVERY, "https://as.test/token", "https://as.test/revoke"]);
 }
+
+// --- What a review found
+
+#[test]
+fn who_trusts_other_servers_shares_nothing() {
+    let change = |name: &'static str, value: Value| {
+        engine(move |c| {
+            c["store_secret"] = SECRET.into();
+            c[name] = value;
+        })
+    };
+    let mut world = World::with_keys(&["EdDSA"]);
+    let lax = change("ssl_verify", false.into());
+    assert_eq!(decide(&mut world, &lax, &jwt("EdDSA"), NOW), Reason::Allowed);
+    assert_eq!(decide(&mut world, &lax, OPAQUE, NOW), Reason::Allowed);
+    // The one in the middle is gone: what was learnt through it is the lax one's alone.
+    world.set(JWKS, keys(&["ES256"]));
+    world.set(INTROSPECTION, Page::Json(json!({"active": false})));
+    for strict in [
+        change("ssl_verify", true.into()),
+        change("ssl_trusted_certificate", "ca.pem".into()),
+        change("endpoint_hosts", json!(["keys.test"])),
+    ] {
+        assert_eq!(decide(&mut world, &strict, &jwt("EdDSA"), NOW), Reason::KeyUnknown);
+        assert_eq!(decide(&mut world, &strict, OPAQUE, NOW), Reason::TokenInactive);
+    }
+}
+
+#[test]
+fn a_token_that_says_it_is_another_kind_is_refused_when_introspected_too() {
+    for (name, value) in
+        [("typ", json!("Refresh")), ("typ", json!("ID")), ("nonce", json!("n")), ("at_hash", json!("h"))]
+    {
+        let (engine, mut world) = (engine(|_| {}), World::with_keys(&["EdDSA"]));
+        let page = |named: bool| {
+            let value = value.clone();
+            active(move |r| {
+                r[name] = value;
+                if !named {
+                    without(r, "token_type");
+                }
+            })
+        };
+        world.set(INTROSPECTION, page(false));
+        assert_eq!(decide(&mut world, &engine, OPAQUE, NOW), Reason::NotAnAccessToken, "{name}");
+        // A server that says it is a bearer token has said what it is; a `typ` of another kind contradicts that.
+        world.set(INTROSPECTION, page(true));
+        let expected = if name == "typ" { Reason::NotAnAccessToken } else { Reason::Allowed };
+        assert_eq!(decide(&mut world, &engine, "another", NOW), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_set_without_a_usable_key_withdraws_the_old_ones() {
+    let engine = engine(|c| c["keys_max_age"] = 100.into());
+    let mut world = World::with_keys(&["EdDSA"]);
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    world.set(JWKS, Page::Json(json!({"keys": []})));
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW + 100), Reason::KeysUnavailable);
+    world.set(JWKS, keys(&["EdDSA"]));
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW + 102), Reason::Allowed);
+}
+
+#[test]
+fn an_introspected_jwt_ends_with_its_keys() {
+    let engine = engine(|c| {
+        c["introspect_jwt_tokens"] = true.into();
+        c["introspection_cache_ttl"] = 86_400.into();
+        c["keys_max_age"] = 100.into();
+    });
+    let mut world = World::with_keys(&["EdDSA"]);
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    world.set(JWKS, keys(&["ES256"]));
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW + 99), Reason::Allowed);
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW + 100), Reason::KeyUnknown);
+}
+
+#[test]
+fn what_is_sent_to_one_issuer_is_sent_to_no_other() {
+    const OTHER: &str = "https://other.test";
+    let engine = engine(|c| {
+        c["introspect_jwt_tokens"] = true.into();
+        c["introspection_headers_names"] = json!(["x-api-key"]);
+        c["introspection_headers_values"] = json!(["of-the-first"]);
+        c["introspection_post_args_names"] = json!(["tenant"]);
+        c["introspection_post_args_values"] = json!(["of-the-first"]);
+        c["issuers_allowed"] = json!([{
+            "issuer": OTHER, "jwks_uri": "https://other.test/jwks", "introspection_endpoint": "https://other.test/i",
+            "client_id": "other", "client_secret": "other",
+        }]);
+    });
+    let mut world = World::with_keys(&["EdDSA"]);
+    world.set("https://other.test/jwks", keys(&["EdDSA"]));
+    world.set("https://other.test/i", active(|r| r["iss"] = OTHER.into()));
+    assert_eq!(decide(&mut world, &engine, &mint("EdDSA", |c| c["iss"] = OTHER.into()), NOW), Reason::Allowed);
+    let sent = |world: &World, host: &str| {
+        let all = world.fetched.iter().filter(|f| f.url.starts_with(host));
+        all.map(|f| format!("{:?} {}", f.headers, String::from_utf8_lossy(&f.body))).collect::<String>()
+    };
+    assert!(!sent(&world, OTHER).contains("of-the-first"));
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    assert_eq!(sent(&world, ISSUER).matches("of-the-first").count(), 2);
+}
+
+#[test]
+fn fault_21_a_clock_that_was_set_back_neither_opens_nor_closes_for_long() {
+    let (engine, mut world) = (engine(|_| {}), World::with_keys(&["EdDSA"]));
+    let hour = 3600;
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW), Reason::Allowed);
+    world.set(INTROSPECTION, Page::Json(json!({"active": false})));
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW - hour), Reason::TokenInactive);
+    // Failures of a time that is not come yet hinder nobody.
+    for page in [DISCOVERY, JWKS] {
+        let engine = self::engine(|_| {});
+        let mut world = World::with_keys(&["EdDSA"]);
+        let good = world.pages.insert(page.to_owned(), Page::Fails(Outcome::Connect)).expect("there");
+        assert_eq!(decide(&mut world, &engine, &mint("EdDSA", |c| c["iat"] = 1.into()), NOW), Reason::KeysUnavailable);
+        world.set(page, good);
+        let early = mint("EdDSA", |c| c["iat"] = 1.into());
+        assert_eq!(decide(&mut world, &engine, &early, NOW - hour), Reason::Allowed);
+    }
+}
+
+#[test]
+fn metadata_that_did_not_work_is_asked_for_again_after_a_while() {
+    let (engine, mut world) = (engine(|_| {}), World::with_keys(&["EdDSA"]));
+    world.set(DISCOVERY, metadata(|m| without(m, "introspection_endpoint")));
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW), Reason::MetadataUnavailable);
+    world.set(DISCOVERY, metadata(|_| {}));
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW + 1), Reason::Allowed);
+    // An endpoint that has moved: known by its 404, and looked for once in a cool-down.
+    world.pages.remove(INTROSPECTION);
+    world.set("https://as.test/moved", active(|_| {}));
+    assert_eq!(decide(&mut world, &engine, "b", NOW + 2), Reason::IntrospectionUnavailable);
+    world.set(DISCOVERY, metadata(|m| m["introspection_endpoint"] = "https://as.test/moved".into()));
+    assert_eq!(decide(&mut world, &engine, "b", NOW + 2), Reason::IntrospectionUnavailable);
+    assert_eq!(decide(&mut world, &engine, "b", NOW + 31), Reason::Allowed);
+}
+
+#[test]
+fn a_new_worker_takes_keys_that_are_old_while_none_can_be_fetched() {
+    let worker = || {
+        engine(|c| {
+            c["store_secret"] = SECRET.into();
+            c["keys_max_age"] = 100.into();
+        })
+    };
+    let mut world = World::with_keys(&["EdDSA"]);
+    assert_eq!(decide(&mut world, &worker(), &jwt("EdDSA"), NOW), Reason::Allowed);
+    world.set(DISCOVERY, Page::Fails(Outcome::Connect));
+    world.set(JWKS, Page::Fails(Outcome::Connect));
+    let new = worker();
+    assert_eq!(decide(&mut world, &new, &jwt("EdDSA"), NOW + 200), Reason::Allowed);
+    world.urls();
+    assert_eq!(decide(&mut world, &new, &mint("EdDSA", |c| c["jti"] = "2".into()), NOW + 201), Reason::Allowed);
+    assert_eq!(world.urls(), [""; 0]);
+}
+
+#[test]
+fn keys_that_are_old_keep_one_request_waiting_and_not_all() {
+    let engine = engine(|c| c["keys_max_age"] = 100.into());
+    let mut world = World::with_keys(&["EdDSA"]);
+    let token = |jti: &str| mint("EdDSA", |c| c["jti"] = jti.into());
+    assert_eq!(decide(&mut world, &engine, &token("1"), NOW), Reason::Allowed);
+    let mut first = begin(&engine, &token("1"), NOW + 100);
+    assert!(matches!(first.step(), Step::Fetch(_)));
+    for jti in ["1", "2", "3"] {
+        assert_eq!(begin(&engine, &token(jti), NOW + 100).reason(), Some(Reason::Allowed));
+    }
+    assert_eq!(world.run(&mut first, NOW + 100), Reason::Allowed);
+}
+
+#[test]
+fn fault_23_a_leader_that_died_delays_a_new_key_for_as_long_as_a_request_may_take() {
+    let worker = || engine(|c| c["store_secret"] = SECRET.into());
+    let (one, two) = (worker(), worker());
+    let mut world = World::with_keys(&["EdDSA"]);
+    for worker in [&one, &two] {
+        assert_eq!(decide(&mut world, worker, &jwt("EdDSA"), NOW), Reason::Allowed);
+    }
+    world.set(JWKS, keys(&["EdDSA", "ES256"]));
+    let mut dead = begin(&one, &jwt("ES256"), NOW + 1);
+    while !matches!(dead.step(), Step::Fetch(_)) {
+        assert!(world.step(&mut dead, NOW + 1));
+    }
+    drop((dead, one));
+    // It waits in vain, then asks itself.
+    world.fetched.clear();
+    assert_eq!(decide(&mut world, &two, &jwt("ES256"), NOW + 1), Reason::Allowed);
+    assert_eq!(world.urls(), [JWKS]);
+}
+
+#[test]
+fn whoever_has_no_certificate_causes_no_request_where_all_need_one() {
+    let (strict, optional) = (engine(|_| {}), engine(|c| c["proof_of_possession_mtls"] = "optional".into()));
+    let mut world = World::with_keys(&["EdDSA"]);
+    assert_eq!(world.run(&mut begin_with(&strict, OPAQUE, None, NOW), NOW), Reason::CertificateMissing);
+    assert_eq!(world.urls(), [""; 0]);
+    assert_eq!(world.run(&mut begin_with(&optional, OPAQUE, None, NOW), NOW), Reason::CertificateMissing);
+    assert_eq!(world.urls(), [DISCOVERY, INTROSPECTION]);
+}
+
+#[test]
+fn rfc7662_4_b_leeway_does_not_stretch_what_is_remembered() {
+    let engine = engine(|c| c["leeway"] = 60.into());
+    let mut world = World::with_keys(&["EdDSA"]);
+    world.set(INTROSPECTION, active(|r| r["exp"] = (NOW + 10).into()));
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW), Reason::Allowed);
+    world.set(INTROSPECTION, Page::Json(json!({"active": false})));
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW + 9), Reason::Allowed);
+    assert_eq!(decide(&mut world, &engine, OPAQUE, NOW + 10), Reason::TokenInactive);
+}
+
+#[test]
+fn a_page_for_people_where_metadata_was_looked_for_is_passed_over() {
+    for page in [
+        Page::Text(200, "text/html", "<html>".into()),
+        Page::Text(401, "", String::new()),
+        Page::Text(302, "", String::new()),
+        Page::Text(500, "", String::new()),
+        Page::Json(json!({"issuer": "https://other.test"})),
+    ] {
+        let (engine, mut world) = (engine(|_| {}), World::with_keys(&["EdDSA"]));
+        world.set(RFC8414, metadata(|_| {}));
+        world.set(DISCOVERY, page);
+        assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    }
+    let (engine, mut world) = (engine(|_| {}), World::with_keys(&["EdDSA"]));
+    world.set(RFC8414, metadata(|_| {}));
+    world.set(DISCOVERY, Page::Retry(503, "7"));
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::KeysUnavailable);
+    assert_eq!(world.urls(), [DISCOVERY]);
+}
+
+#[test]
+fn the_order_of_the_keys_is_nothing_new() {
+    let (engine, mut world) = (engine(|_| {}), World::with_keys(&["EdDSA", "ES256"]));
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    world.set(JWKS, keys(&["ES256", "EdDSA"]));
+    assert_eq!(decide(&mut world, &engine, &jwt("PS256"), NOW), Reason::KeyUnknown);
+    world.urls();
+    // Still remembered: the counters say so.
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    let hits = engine
+        .describe_counters()
+        .into_iter()
+        .zip(engine.counters())
+        .filter(|(counter, value)| *value == 1 && counter.sample.contains("reason=\"allowed\",cache=\"hit\""));
+    assert_eq!(hits.count(), 1);
+}

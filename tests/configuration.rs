@@ -144,3 +144,107 @@ fn what_is_no_object_is_no_configuration() {
         assert!(message.contains("not a JSON object"), "{text}: {message}");
     }
 }
+
+#[test]
+fn what_would_have_no_effect_or_leave_a_check_out_is_refused() {
+    let engine = |change: &dyn Fn(&mut Value)| match keybound::Engine::new(&config(|c| {
+        c["client_id"] = "gateway".into();
+        c["client_secret"] = "secret".into();
+        change(c);
+    })) {
+        Ok(_) => "accepted".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    assert_eq!(engine(&|_| {}), "accepted");
+    for (change, message) in [
+        (
+            &(|c: &mut Value| {
+                c["introspect_jwt_tokens"] = true.into();
+                c["issuers_allowed"] = json!(["https://other.test"]);
+            }) as &dyn Fn(&mut Value),
+            "introspect_jwt_tokens: the issuer https://other.test has no client_id",
+        ),
+        (
+            &|c| {
+                c["auth_methods"] = json!(["introspection"]);
+                c["introspect_jwt_tokens"] = true.into();
+            },
+            "introspect_jwt_tokens: needs bearer",
+        ),
+        (
+            &|c| {
+                c["auth_methods"] = json!(["introspection"]);
+                c["issuers_allowed"] = json!(["https://other.test"]);
+            },
+            "issuers_allowed: needs bearer",
+        ),
+        (
+            &|c| {
+                c["auth_methods"] = json!(["bearer"]);
+                c["introspection_cache_ttl"] = 5.into();
+            },
+            "introspection_cache_ttl: has no effect",
+        ),
+        (
+            &|c| c["issuers_allowed"] = json!([{"issuer": "https://other.test", "audience_claim": ["aud2"]}]),
+            "issuers_allowed[0].audience_claim: has no effect without audience_required",
+        ),
+        (
+            &|c| {
+                c["client_auth"] = "private_key_jwt".into();
+                c["client_jwk"] = include_str!("common/keys/p256.jwk").into();
+                c["client_alg"] = "HS256".into();
+            },
+            "client_alg: HS256 is for client_secret_jwt",
+        ),
+        (
+            &|c| c["tls_client_auth_cert_id"] = "gw".into(),
+            "tls_client_auth_cert_id: must be a name in client_certificates",
+        ),
+        (&|c| c["client_auth"] = "tls_client_auth".into(), "tls_client_auth_cert_id: required by tls_client_auth"),
+        (&|c| c["client_auth"] = "private_key_jwt".into(), "client_jwk: required by private_key_jwt"),
+        (
+            &|c| c["client_auth"] = "client_secret_jwt".into(),
+            "client_secret: client_secret_jwt needs one of at least 32 octets",
+        ),
+        (&|c| c["client_auth"] = "basic".into(), "client_auth: must be tls_client_auth, "),
+        (&|c| c["introspection_endpoint"] = "http://as.test/i".into(), "introspection_endpoint: must be an https URL"),
+        (
+            &|c| c["mtls_introspection_endpoint"] = "https://as.test/i".into(),
+            "mtls_introspection_endpoint: has no effect",
+        ),
+        (
+            &|c| c["issuers_allowed"] = json!([{"issuer": "https://o.test", "realm": "x"}]),
+            "issuers_allowed[0].realm: unknown option",
+        ),
+        (
+            &|c| c["issuers_allowed"] = json!(["https://o.test", "https://o.test"]),
+            "issuers_allowed[1].issuer: occurs twice",
+        ),
+        (&|c| c["endpoint_hosts"] = json!(["https://o.test"]), "endpoint_hosts: must be host names"),
+        (&|c| c["introspection_headers_names"] = json!(["X"]), "introspection_headers_values: must have one value"),
+        (
+            &|c| {
+                c["introspection_post_args_names"] = json!(["token"]);
+                c["introspection_post_args_values"] = json!(["x"]);
+            },
+            "introspection_post_args_names: token is set by keybound itself",
+        ),
+        (&|c| c["keys_max_stale"] = 10.into(), "keys_max_stale: must not be less than keys_max_age"),
+        (
+            &|c| c["client_certificates"] = json!({"a": {"certificate": "x", "private_key": "y"}}),
+            "client_certificates: a is not used",
+        ),
+    ] {
+        let said = engine(change);
+        assert!(said.starts_with(message), "{said}");
+    }
+    for (name, value) in [("introspect_jwt_tokens", json!(true)), ("auth_methods", json!(["introspection"]))] {
+        let message = refused(|c| {
+            c["client_id"] = "gateway".into();
+            c["client_secret"] = "secret".into();
+            c[name] = value;
+        });
+        assert!(message.starts_with(&format!("{name}: asks for introspection")), "{message}");
+    }
+}
