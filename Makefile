@@ -36,6 +36,7 @@ test: ## everything
 	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-cli
 	nginx-test/demo.sh run
 	nginx-test/readme.sh
+	nginx-test/memory.sh
 
 test-rust:
 	cargo test --locked

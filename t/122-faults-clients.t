@@ -6,13 +6,13 @@ use Test::Nginx::Socket 'no_plan';
 our $GONE = '503 - introspection_unavailable';
 our $OK = '200';
 
-# asked(TOKEN, SECONDS): a client that waits so long; abandoned(TOKEN, SECONDS): one that is gone then, without a word
-sub asked {
+# waited(TOKEN, SECONDS): a client that waits so long; abandoned(TOKEN, SECONDS): one that is gone then, without a word
+sub waited {
     my ($token, $seconds, @by) = @_;
     my ($curl, @words) = Keybound::_curl_words(cert => 'client', authorization => "Bearer $token");
     return Keybound::start_command('', @by, $curl, @words, '--max-time', $seconds, '-o', '/dev/null', '-w', '%{http_code}');
 }
-sub abandoned { my ($token, $seconds) = @_; return asked($token, 10, 'timeout', '-s', 'KILL', $seconds) }
+sub abandoned { my ($token, $seconds) = @_; return waited($token, 10, 'timeout', '-s', 'KILL', $seconds) }
 
 sub statuses { return join ' ', map { (Keybound::finish_command($_))[1] || 'gone' } @_ }
 
@@ -25,9 +25,9 @@ __DATA__
 my ($token, $worker) = (opaque(), worker());
 peer_script({ '/introspect' => [{ wait => 1000 }, active()] });
 my $asked = requests();
-my @first = (abandoned($token, 0.4), asked($token, 0.4));
+my @first = (abandoned($token, 0.4), waited($token, 0.4));
 select undef, undef, undef, 0.1;
-my @others = map { asked($token, 5) } 1 .. 3;
+my @others = map { waited($token, 5) } 1 .. 3;
 is(statuses(@others), '200 200 200', 'those who asked for the same');
 is(statuses(@first), 'gone 000', 'the first went away');
 is(requests() - $asked, 1, 'it was one request');
@@ -49,7 +49,7 @@ peer_script({ '/introspect' => [{ wait => 1000 }, active()] });
 my $asked = requests();
 my @first = abandoned($token, 0.4);
 select undef, undef, undef, 0.1;
-my @others = map { asked($token, 5) } 1 .. 3;
+my @others = map { waited($token, 5) } 1 .. 3;
 is(statuses(@others), '200 200 200', 'those who asked for the same');
 is(statuses(@first), 'gone', 'the first went away');
 is(requests() - $asked, 1, 'it was one request');
@@ -124,3 +124,35 @@ cmp_ok($asked, '>', 50, 'they were asked about');
 --- no_error_log
 [alert]
 [crit]
+
+=== timers that nginx promises and drops cost a second, and nothing afterwards
+--- http_config
+lua_max_running_timers 16;
+--- tls
+        location = /hold { content_by_lua_block {
+            for _ = 1, 16 do ngx.timer.at(0, function() ngx.sleep(3) end) end
+            ngx.sleep(0.1)
+            ngx.say("held")
+        } }
+        location = /state { content_by_lua_block {
+            local flights = 0
+            for _ in pairs(kb.flights) do flights = flights + 1 end
+            ngx.say(kb.running, " ", #kb.queue, " ", flights)
+        } }
+        location / {
+            access_by_lua_block { kb:access() }
+            content_by_lua_block { ngx.say("passed") }
+        }
+--- run
+sub state { return call(cert => '-', token => '-', path => '/state')->{body} }
+peer_script({ '/introspect' => active() });
+is(call(cert => '-', token => '-', path => '/hold')->{status}, 200, 'all timers are taken');
+my @first = map { waited(opaque(), 10) } 1 .. 80;
+is(statuses(@first), join(' ', ('200') x 80), 'everybody gets an answer, if late');
+select undef, undef, undef, 3;
+for (1 .. 3) {
+    my $from = Time::HiRes::time();
+    ask(opaque(), $OK, 'afterwards');
+    cmp_ok(Time::HiRes::time() - $from, '<', 0.9, 'at once');
+}
+is(state(), "0 0 0\n", 'nothing is left');

@@ -77,7 +77,7 @@ logged() { # logged EXPRESSION: whether it is true of the requests `of(PATH)`
     process.exit(eval(process.argv[2]) ? 0 : 1);' "$RUN/log" "$1"
 }
 check "introspect: all introspections came to the port for mutual TLS" \
-  logged 'ours.length === 6 && ours.every((e) => e.port === "mtls")'
+  logged 'ours.length === 5 && ours.every((e) => e.port === "mtls")'
 check "introspect: with the gateway's certificate" \
   logged "ours.every((e) => e.certificate['x5t#S256'] === '$(thumbprint gateway)' && e.certificate.subject === 'CN=gateway')"
 check "introspect: with its client_id, the hint, and nothing else" logged 'ours.every((e) => e.client_id === "gateway"

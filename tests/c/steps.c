@@ -518,8 +518,12 @@ test_discovery_failures(void)
     engine = new_engine(DISCOVER, "");
     check = begin(engine, str(&header), &der);
     feed(check, "{\"issuer\":\"" ISSUER "/\",\"jwks_uri\":\"" ISSUER "/keys\"}");
+    check_fetches(check, "GET", ISSUER "/.well-known/oauth-authorization-server", "metadata");
+    answer = answer_of(404, NULL, str_of(NULL));
+    CHECK_EQ(kb_check_fetched(check, NOW, &answer), KB_OK);
     check_ends(check, "keys_unavailable", 503, 5,
-               ISSUER "/.well-known/openid-configuration: the metadata's issuer is not exactly " ISSUER);
+               ISSUER "/.well-known/openid-configuration: the metadata's issuer is not exactly " ISSUER "; "
+               ISSUER "/.well-known/oauth-authorization-server: status 404");
     kb_engine_free(engine);
 
     engine = new_engine(DISCOVER, "");

@@ -287,13 +287,11 @@ local function start(engine, flight)
     local waiting = remove(engine.queue, 1)
     if waiting then
       engine.queue[#engine.queue + 1] = flight
-      flight.queued = true
       flight = waiting
     end
     return promise(engine, flight)
   end
   if #engine.queue < MAX_QUEUE then
-    flight.queued = true
     engine.queue[#engine.queue + 1] = flight
   else
     flight.running = true
@@ -307,8 +305,8 @@ end
 local function await(engine, flight)
   local ok, err = flight.done:wait(FRESH)
   if not ok and err == "timeout" then
-    if not flight.running and (not flight.queued or engine.running == 0) then
-      -- Its timer was dropped: then in this request.
+    if not flight.running and engine.running < MAX_FLIGHTS then
+      -- It could run and does not: its timer was dropped, or that of those before it. Then in this request.
       fly(engine, flight)
     end
     if not flight.ended then
