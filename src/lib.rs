@@ -36,6 +36,7 @@ pub mod engine;
 #[allow(unsafe_code)]
 pub mod ffi;
 pub mod jose;
+pub mod metrics;
 pub mod reason;
 pub mod steps;
 pub mod token;

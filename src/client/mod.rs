@@ -11,8 +11,8 @@ pub(crate) mod shared;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::metrics::Metrics;
 use crate::jose::jwk::JwkSet;
+use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::steps::{Endpoint, Fetch, Fetched, Host, Outcome, Refusal, Timeouts};
 use auth::ClientAuth;

@@ -9,7 +9,8 @@ use super::{
     Versioned, certificate, free_handle, kb_str, new_handle, openssl, read_versioned, write, write_versioned,
 };
 use crate::cert::ClientCertificate;
-use crate::engine::{Counter, Engine, Request, TlsProfile};
+use crate::engine::{Engine, Request, TlsProfile};
+use crate::metrics::Counter;
 use crate::reason::Reason;
 
 /// Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
