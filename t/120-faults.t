@@ -299,7 +299,9 @@ for (['longer than it is', $said->('Content-Length: ' . ($length + 1) . "\r\n", 
     ['no HTTP', [{ send => "$good\r\n\r\n" }, $end]], ['HTTP/0.9', [{ send => $good }, $end]], ['HTTP/2', [{ send => "HTTP/2 200\r\n\r\n$good" }, $end]]) {
     my ($what, $answer) = @$_;
     my $token = opaque();
-    peer_script({ '/introspect' => { turns => [$answer, text($good)] } });
+    # Where nothing came at all on a connection that was kept, it is tried once more on a new one.
+    my @answers = ($answer) x ($what =~ /^(?:nothing|reset)/ ? 2 : 1);
+    peer_script({ '/introspect' => { turns => [@answers, text($good)] } });
     ask($token, $GONE, $what);
     ask($token, $OK, "$what: then the right one");
 }
@@ -473,6 +475,20 @@ for (['as it should be', {}], ['without iss', { iss => undef }], ['without exp (
     ask($token, "$invalid certificate_mismatch", "$what: the thief", cert => 'thief');
     ask($token, "$invalid certificate_missing", "$what: nobody", cert => '-');
 }
+--- no_error_log
+[alert]
+[crit]
+
+=== fault 8: a kept connection that the server closes instead of answering is no answer, and another one is tried; a new one is not
+--- run
+my $asked = requests();
+peer_script({ '/introspect' => { turns => [active(), { close => \1 }, active()] } });
+ask(opaque(), $OK, 'a connection is made and kept');
+ask(opaque(), $OK, 'closed: the request is made on another one');
+is(requests() - $asked, 3, 'once more, and not oftener');
+peer_script({ '/introspect' => { turns => [[active(), { close => \1 }], { close => \1 }, active()] } });
+ask(opaque(), $OK, 'a connection that ends after the answer');
+ask(opaque(), '503 - introspection_unavailable', 'a new one that is closed is an answer that failed');
 --- no_error_log
 [alert]
 [crit]

@@ -119,10 +119,10 @@ local function read_answer(conn, exchange, timeouts, deadline)
     if data then
       fresh = false
       rc = lib.kb_exchange_received(exchange, data, #data, state)
-    elseif err == "closed" then
+    elseif err == "closed" and not fresh then
       rc = lib.kb_exchange_closed(exchange, state)
       if rc ~= OK then
-        return nil, "closed", "the connection was closed before the answer was complete", fresh
+        return nil, "closed", "the connection was closed before the answer was complete"
       end
     else
       return nil, err == "timeout" and "timeout" or "closed", err, fresh and err ~= "timeout"
@@ -282,16 +282,13 @@ end
 
 local function start(engine, flight)
   -- What all requests wait for does not queue up behind single tokens.
-  if flight.endpoint ~= "introspection" or not is_full(engine) then
+  if flight.endpoint ~= "introspection" or (not is_full(engine) and #engine.queue == 0) then
+    promise(engine, flight)
+  elseif not is_full(engine) then
     -- Those that nobody was left to take along go first.
-    local waiting = remove(engine.queue, 1)
-    if waiting then
-      engine.queue[#engine.queue + 1] = flight
-      flight = waiting
-    end
-    return promise(engine, flight)
-  end
-  if #engine.queue < MAX_QUEUE then
+    engine.queue[#engine.queue + 1] = flight
+    promise(engine, remove(engine.queue, 1))
+  elseif #engine.queue < MAX_QUEUE then
     engine.queue[#engine.queue + 1] = flight
   else
     flight.running = true
