@@ -1166,3 +1166,130 @@ fn the_order_of_the_keys_is_nothing_new() {
         .filter(|(counter, value)| *value == 1 && counter.sample.contains("reason=\"allowed\",cache=\"hit\""));
     assert_eq!(hits.count(), 1);
 }
+
+#[test]
+fn withdrawn_keys_do_not_come_back_out_of_the_store() {
+    let engine = engine(|c| {
+        c["store_secret"] = SECRET.into();
+        c["keys_max_age"] = 100.into();
+    });
+    let mut world = World::with_keys(&["EdDSA"]);
+    assert_eq!(decide(&mut world, &engine, &jwt("EdDSA"), NOW), Reason::Allowed);
+    world.set(JWKS, Page::Json(json!({"keys": []})));
+    let a = decide(&mut world, &engine, &jwt("EdDSA"), NOW + 100);
+    let b = decide(&mut world, &engine, &mint("EdDSA", |c| c["jti"] = "z".into()), NOW + 101);
+    assert_eq!((a, b), (Reason::KeysUnavailable, Reason::KeysUnavailable));
+}
+
+#[test]
+fn a_refetch_whose_set_did_not_reach_the_store_holds_nobody_up() {
+    let worker = || engine(|c| c["store_secret"] = SECRET.into());
+    let (one, two) = (worker(), worker());
+    let mut world = World::with_keys(&["EdDSA"]);
+    for worker in [&one, &two] {
+        assert_eq!(decide(&mut world, worker, &jwt("EdDSA"), NOW), Reason::Allowed);
+    }
+    world.set(JWKS, keys(&["EdDSA", "ES256"]));
+    // The set is too large for the store.
+    let mut check = begin(&one, &jwt("ES256"), NOW + 1);
+    loop {
+        if let Step::Store(store) = check.step()
+            && store.operation == StoreOperation::Put
+            && store.value.len() > 100
+        {
+            check.stored(NOW + 1, StoreAnswer::Failed).expect("a store");
+            break;
+        }
+        assert!(world.step(&mut check, NOW + 1));
+    }
+    assert_eq!(world.run(&mut check, NOW + 1), Reason::Allowed);
+    let r: Vec<_> = [2, 10, 29].iter().map(|t| decide(&mut world, &two, &jwt("ES256"), NOW + t)).collect();
+    assert_eq!(r, [Reason::Allowed; 3]);
+}
+
+#[test]
+fn a_set_from_before_the_token_is_no_refetch() {
+    let worker = || engine(|c| c["store_secret"] = SECRET.into());
+    let (one, two) = (worker(), worker());
+    let mut world = World::with_keys(&["EdDSA"]);
+    for worker in [&one, &two] {
+        assert_eq!(decide(&mut world, worker, &jwt("EdDSA"), NOW), Reason::Allowed);
+    }
+    // A token by no known key, long before the rotation.
+    assert_eq!(decide(&mut world, &one, &jwt("PS256"), NOW + 10), Reason::KeyUnknown);
+    world.set(JWKS, keys(&["EdDSA", "ES256"]));
+    // The time of the lock is over.
+    world.store.retain(|_, value| value.len() > 60);
+    let a = decide(&mut world, &two, &jwt("ES256"), NOW + 300);
+    let b = decide(&mut world, &two, &jwt("ES256"), NOW + 300);
+    assert_eq!((a, b), (Reason::Allowed, Reason::Allowed));
+}
+
+#[test]
+fn keys_that_are_old_keep_one_request_of_a_worker_waiting_where_another_one_fetches() {
+    let worker = || {
+        engine(|c| {
+            c["store_secret"] = SECRET.into();
+            c["keys_max_age"] = 100.into();
+        })
+    };
+    let (one, two) = (worker(), worker());
+    let mut world = World::with_keys(&["EdDSA"]);
+    for worker in [&one, &two] {
+        assert_eq!(decide(&mut world, worker, &jwt("EdDSA"), NOW), Reason::Allowed);
+    }
+    let mut lead = begin(&one, &jwt("EdDSA"), NOW + 100);
+    while !matches!(lead.step(), Step::Fetch(_)) {
+        assert!(world.step(&mut lead, NOW + 100));
+    }
+    let mut follower = begin(&two, &jwt("EdDSA"), NOW + 100);
+    for _ in 0..6 {
+        assert!(world.step(&mut follower, NOW + 100));
+    }
+    let mut waiting = 0;
+    for i in 0..5 {
+        let c = begin(&two, &mint("EdDSA", |c| c["jti"] = i.to_string().into()), NOW + 100);
+        waiting += usize::from(c.reason().is_none());
+    }
+    assert_eq!(waiting, 0);
+}
+
+#[test]
+fn a_worker_whose_own_keys_are_too_old_takes_those_of_the_store() {
+    let worker = || {
+        engine(|c| {
+            c["store_secret"] = SECRET.into();
+            c["keys_max_age"] = 100.into();
+            c["keys_max_stale"] = 1000.into();
+        })
+    };
+    let (one, two) = (worker(), worker());
+    let mut world = World::with_keys(&["EdDSA"]);
+    let token = |j: &str| {
+        mint("EdDSA", |c| {
+            c["jti"] = j.into();
+            c["exp"] = (NOW + 5000).into();
+        })
+    };
+    for worker in [&one, &two] {
+        assert_eq!(decide(&mut world, worker, &token("1"), NOW), Reason::Allowed);
+    }
+    assert_eq!(decide(&mut world, &one, &token("1"), NOW + 800), Reason::Allowed);
+    world.set(DISCOVERY, Page::Fails(Outcome::Connect));
+    world.set(JWKS, Page::Fails(Outcome::Connect));
+    assert_eq!(decide(&mut world, &one, &token("2"), NOW + 1100), Reason::Allowed);
+    assert_eq!(decide(&mut world, &two, &token("2"), NOW + 1100), Reason::Allowed);
+}
+
+#[test]
+fn a_refetch_that_failed_elsewhere_is_503_here_too() {
+    let worker = || engine(|c| c["store_secret"] = SECRET.into());
+    let (one, two) = (worker(), worker());
+    let mut world = World::with_keys(&["EdDSA"]);
+    for worker in [&one, &two] {
+        assert_eq!(decide(&mut world, worker, &jwt("EdDSA"), NOW), Reason::Allowed);
+    }
+    world.set(JWKS, Page::Fails(Outcome::Connect));
+    let r = (decide(&mut world, &one, &jwt("ES256"), NOW + 1), decide(&mut world, &two, &jwt("ES256"), NOW + 2));
+    assert_eq!(r, (Reason::KeysUnavailable, Reason::KeysUnavailable));
+}

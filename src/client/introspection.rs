@@ -126,7 +126,7 @@ impl Server {
     /// Reads a signed response (RFC 9701 §5), with the keys of the server.
     async fn read_signed(&self, host: &Host, setup: &IntrospectionSetup, body: &[u8]) -> Result<Introspected, Refusal> {
         let client_id = &self.endpoint(Endpoint::Introspection)?.auth.client_id;
-        let mut refetched = false;
+        let (mut refetched, mut adopted) = (false, false);
         loop {
             let keys = match self.keys.usable(host.now()) {
                 Ok(usable) => usable,
@@ -140,12 +140,12 @@ impl Server {
                 Ok(payload) => return read_payload(&payload, &self.issuer, client_id, host.now()),
                 Err(reason @ (Reason::KeyUnknown | Reason::SignatureInvalid)) if !refetched => {
                     match self.keys.after(reason, host.now()) {
+                        // What another worker has may be from before the response: then it is not fetched yet.
                         Ok(why) => {
-                            self.fetch_keys(host, why).await?;
+                            refetched = self.fetch_keys(host, why).await? || std::mem::replace(&mut adopted, true)
                         }
                         Err(reason) => return Err(unavailable(format!("the signed response: {}", reason.code()))),
                     }
-                    refetched = true;
                 }
                 Err(Reason::TokenEncrypted) => {
                     return Err(unavailable("the response is encrypted, which is not supported".into()));

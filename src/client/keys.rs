@@ -52,26 +52,40 @@ struct Cache {
     next_refetch: i64,
     /// The last fetch failed.
     failed: bool,
+    /// When the server said that it has no key that can be used here: what was fetched until then is not taken from the store.
+    withdrawn: Option<i64>,
     /// Until when this process fetches them on behalf of all: for a load, and for a token.
     leads: [i64; 2],
 }
 
 /// The lock of those who fetch keys: what its holder is at, since when, and the set that it had before.
 struct Lock {
-    ended: bool,
+    state: LockState,
     since: i64,
     before: Name,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LockState {
+    UnderWay,
+    Ended,
+    Failed,
+}
+
 impl Lock {
     fn pack(&self) -> Vec<u8> {
-        [&[u8::from(self.ended)][..], &self.since.to_be_bytes(), &self.before].concat()
+        [&[self.state as u8][..], &self.since.to_be_bytes(), &self.before].concat()
     }
 
     fn unpack(value: &[u8]) -> Option<Lock> {
-        let (ended, rest) = value.split_first()?;
+        let (state, rest) = value.split_first()?;
         let (since, before) = rest.split_first_chunk()?;
-        Some(Lock { ended: *ended != 0, since: i64::from_be_bytes(*since), before: before.try_into().ok()? })
+        let state = match *state {
+            0 => LockState::UnderWay,
+            1 => LockState::Ended,
+            _ => LockState::Failed,
+        };
+        Some(Lock { state, since: i64::from_be_bytes(*since), before: before.try_into().ok()? })
     }
 }
 
@@ -157,6 +171,11 @@ impl Keys {
         self.cache().current.as_ref().is_some_and(|current| current.at >= time)
     }
 
+    /// Whether there are keys that may be used while none can be fetched.
+    fn has_any(&self, now: i64) -> bool {
+        self.cache().current.as_ref().is_some_and(|current| is_younger(current.at, self.lifetimes.max_stale, now))
+    }
+
     fn longest_wait(&self) -> i64 {
         self.lifetimes.cool_down.max(i64::from(MAX_RETRY_S))
     }
@@ -177,13 +196,17 @@ impl Keys {
         match JwkSet::parse(body) {
             Ok((set, skipped)) => {
                 cache.current = Some(Current { set: Arc::new(set), at, name, digest, skipped });
+                cache.withdrawn = None;
                 self.epoch.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err(e) => {
                 // The server says what its keys are, and no key of ours is among them: the old ones are withdrawn.
-                if matches!(e, JwkSetError::NoUsableKey(_)) && cache.current.take().is_some() {
-                    self.epoch.fetch_add(1, Ordering::Relaxed);
+                if matches!(e, JwkSetError::NoUsableKey(_)) {
+                    cache.withdrawn = Some(at);
+                    if cache.current.take().is_some() {
+                        self.epoch.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 Err(e.to_string())
             }
@@ -218,9 +241,10 @@ impl Server {
                 let name = random::<16>().ok_or(Reason::InternalError)?;
                 match self.keys.install(&body, name, now) {
                     Ok(()) => {
-                        self.end(host, why, None).await;
+                        // First the set, then that it is there.
                         let value = [&name[..], &body].concat();
                         self.shared.write(host, self.keys_key(), now, &value, self.lifetimes.max_stale).await;
+                        self.end(host, why, None).await;
                         return Ok(true);
                     }
                     Err(detail) => Failure { detail, retry: None },
@@ -228,7 +252,10 @@ impl Server {
             }
             Err(failure) => failure,
         };
-        if self.keys.name() == Name::default() {
+        if self.keys.cache().withdrawn.is_some() {
+            // Nobody is to take over what the server has withdrawn.
+            self.shared.unlock(host, self.keys_key()).await;
+        } else if !self.keys.has_any(now) {
             // Those that another worker has are better than none, while they are not too old.
             self.adopt(host, 0, self.lifetimes.max_stale).await;
         }
@@ -257,8 +284,11 @@ impl Server {
         let Some((name, body)) = value.split_first_chunk::<16>() else {
             return false;
         };
-        let own = self.keys.cache().current.as_ref().map(|current| (current.name, current.at));
-        let newer = own.is_none_or(|(own, own_at)| own != *name && own_at <= at);
+        let newer = {
+            let cache = self.keys.cache();
+            let own = cache.current.as_ref().map(|current| (current.name, current.at));
+            own.is_none_or(|(own, own_at)| own != *name && own_at <= at) && cache.withdrawn.is_none_or(|then| then < at)
+        };
         newer && is_younger(at, max_age, host.now()) && self.keys.install(body, *name, at).is_ok()
     }
 
@@ -278,24 +308,26 @@ impl Server {
             return true;
         }
         let ttl = if why == Why::Load { self.exchange_s() } else { self.lifetimes.cool_down };
-        let own = Lock { ended: false, since: now, before }.pack();
+        let own = Lock { state: LockState::UnderWay, since: now, before }.pack();
         // Without a store, or where it fails: each worker for itself.
         if self.shared.lock(host, key, &own, ttl).await == Some(false) && !leads(&self.keys.cache()) {
             let held = self.shared.locked(host, key).await.as_deref().and_then(Lock::unpack);
-            if let Some(held) = held {
-                if !held.ended
-                    && held.before == before
-                    && waits(now, held.since.saturating_add(self.exchange_s()), self.exchange_s())
-                {
+            // What is said of another set than ours says nothing of ours.
+            if let Some(held) = held.filter(|held| held.before == before) {
+                let until = held.since.saturating_add(self.exchange_s());
+                if held.state == LockState::UnderWay && waits(now, until, self.exchange_s()) {
+                    self.go_on_with_old(why, now);
                     let pause = self.timeouts.total.div_euclid(POLLS).max(MIN_POLL_MS);
                     for _ in 0..self.timeouts.total.div_euclid(pause).max(1) {
                         if self.adopt(host, pause, self.lifetimes.max_age).await || self.keys.name() != before {
                             return false;
                         }
                     }
-                } else if held.ended && why == Why::Refetch {
-                    // It was asked in this cool-down, and what it said is ours already.
-                    self.keys.cache().next_refetch = held.since.saturating_add(self.lifetimes.cool_down);
+                } else if held.state != LockState::UnderWay && why == Why::Refetch {
+                    // It was asked in this cool-down.
+                    let mut cache = self.keys.cache();
+                    cache.next_refetch = held.since.saturating_add(self.lifetimes.cool_down);
+                    cache.failed = held.state == LockState::Failed;
                     return false;
                 }
             }
@@ -306,15 +338,18 @@ impl Server {
         true
     }
 
-    /// Notes that this worker fetches. Who has old keys goes on with them meanwhile, so that only one request waits.
+    /// Notes that this worker fetches.
     fn begin(&self, why: Why, now: i64) {
+        self.go_on_with_old(why, now);
         let mut cache = self.keys.cache();
-        let until = now.saturating_add(self.exchange_s());
         let [load, refetch] = &mut cache.leads;
-        *(if why == Why::Load { load } else { refetch }) = until;
-        let has_keys = cache.current.as_ref().is_some_and(|c| is_younger(c.at, self.lifetimes.max_stale, now));
-        if why == Why::Load && has_keys {
-            cache.next_load = until;
+        *(if why == Why::Load { load } else { refetch }) = now.saturating_add(self.exchange_s());
+    }
+
+    /// Who has old keys goes on with them while they are fetched, so that only one request waits.
+    fn go_on_with_old(&self, why: Why, now: i64) {
+        if why == Why::Load && self.keys.has_any(now) {
+            self.keys.cache().next_load = now.saturating_add(self.exchange_s());
         }
     }
 
@@ -322,10 +357,10 @@ impl Server {
     async fn end(&self, host: &Host, why: Why, failure: Option<&Failure>) {
         let now = host.now();
         let cool_down = self.lifetimes.cool_down;
+        let has_keys = self.keys.has_any(now);
         let led = {
             let mut cache = self.keys.cache();
             cache.failed = failure.is_some();
-            let has_keys = cache.current.as_ref().is_some_and(|c| is_younger(c.at, self.lifetimes.max_stale, now));
             let retry = failure.and_then(|failure| failure.retry).unwrap_or_default();
             let [load, refetch] = &mut cache.leads;
             let lead = if why == Why::Load { load } else { refetch };
@@ -347,7 +382,8 @@ impl Server {
         }
         match why {
             Why::Refetch => {
-                let ended = Lock { ended: true, since: now, before: self.keys.name() }.pack();
+                let state = if failure.is_some() { LockState::Failed } else { LockState::Ended };
+                let ended = Lock { state, since: now, before: self.keys.name() }.pack();
                 self.shared.write_lock(host, self.lock_key(why), &ended, cool_down).await;
             }
             Why::Load => self.shared.unlock(host, self.lock_key(why)).await,

@@ -79,6 +79,9 @@ pub struct Engine {
     memory: Mutex<Memory>,
 }
 
+/// How often keys are fetched or taken over for one request.
+const MAX_TRIES: u32 = 4;
+
 /// How far the clock may be set back, in seconds, before what was remembered is of no more use.
 const CLOCK: i64 = 60;
 
@@ -383,8 +386,8 @@ impl Engine {
     async fn go_on(&self, host: &Host, subject: &Subject, stop: Stop, tally: &mut Tally) -> Result<Judged, Refusal> {
         let begun = host.now();
         let mut stop = stop;
-        // One load, one refetch, and the introspection behind them: more would be a loop.
-        let (mut loaded, mut refetched, mut fetched) = (false, false, false);
+        // A load, and a refetch; each may at first take over what another worker has, from before the token perhaps. More would be a loop.
+        let (mut tries, mut fetched) = (0, false);
         loop {
             match stop {
                 Stop::Refuse(reason) => return Err(reason.into()),
@@ -393,16 +396,10 @@ impl Engine {
                     tally.issuer = issuer;
                     let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
                     // Keys that were fetched for this very request need not be fetched once more.
-                    let over = match why {
-                        Why::Load => std::mem::replace(&mut loaded, true),
-                        Why::Refetch => {
-                            std::mem::replace(&mut refetched, true) || (fetched && server.keys.fetched_since(begun))
-                        }
-                    };
-                    if over {
+                    if tries >= MAX_TRIES || (why == Why::Refetch && fetched && server.keys.fetched_since(begun)) {
                         return Err(reason.into());
                     }
-                    // Those that another worker fetched may be from before the token.
+                    tries = tries.saturating_add(1);
                     fetched |= server.fetch_keys(host, why).await?;
                 }
             }

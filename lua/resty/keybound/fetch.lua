@@ -40,8 +40,8 @@ local CHUNK = 16384
 -- How long an idle connection is kept, in milliseconds, and how many of one kind.
 local IDLE_MS = 55000
 local POOL_SIZE = 32
--- Connections that a server closed while they were idle are found out by using them.
-local MAX_STALE = 3
+-- Connections that a server closed while they were idle are found out by using them; then comes a new one.
+local MAX_STALE = POOL_SIZE + 1
 -- How long the end of a request is news, in seconds: so long the event loop may take to wake who waits.
 local FRESH = 1
 -- Seconds between two lines about the same failure.
@@ -300,7 +300,7 @@ end
 --- Waits for the end of a flight.
 -- @return true; or nil and a message where nothing can wait
 local function await(engine, flight)
-  local ok, err = flight.done:wait(FRESH)
+  local ok, err = flight.done:wait(min(FRESH, flight.timeouts.total / 2000))
   if not ok and err == "timeout" then
     if not flight.running and engine.running < MAX_FLIGHTS then
       -- It could run and does not: its timer was dropped, or that of those before it. Then in this request.

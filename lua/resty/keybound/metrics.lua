@@ -84,7 +84,8 @@ local weak = { __mode = "v" }
 
 local function tick(premature, holder)
   local engine = holder.engine
-  if not engine then
+  -- Another one has taken its place, after a silence that was none.
+  if not engine or engine.counters.ticking ~= holder.number then
     return
   end
   publish(engine)
@@ -101,8 +102,10 @@ function _M.keep_publishing(engine)
     return
   end
   counters.started = now
+  counters.ticking = (counters.ticking or 0) + 1
   -- In a worker that goes there are no timers but at once.
-  local ok, err = timer_at(exiting() and 0 or PERIOD, tick, setmetatable({ engine = engine }, weak))
+  local holder = setmetatable({ engine = engine, number = counters.ticking }, weak)
+  local ok, err = timer_at(exiting() and 0 or PERIOD, tick, holder)
   if not ok then
     ngx_log(WARN, "keybound: counters are published on the page only: ", tostring(err))
   end
