@@ -158,12 +158,16 @@ impl Keys {
             Err(reason)
         } else if !waits(now, cache.next_refetch, self.longest_wait()) {
             Ok(Why::Refetch)
-        } else if cache.failed && reason == Reason::KeyUnknown {
-            // The server may well have that key: it was asked, and did not say.
-            Err(Reason::KeysUnavailable)
         } else {
-            Err(reason)
+            drop(cache);
+            Err(self.verdict(reason))
         }
+    }
+
+    /// Why a token is refused that the keys do not verify, when no more is to be done about it.
+    pub(crate) fn verdict(&self, reason: Reason) -> Reason {
+        // The server may well have that key: it was asked, and did not say.
+        if reason == Reason::KeyUnknown && self.cache().failed { Reason::KeysUnavailable } else { reason }
     }
 
     /// Whether the set in use was fetched at `time` or later.
@@ -323,7 +327,10 @@ impl Server {
                             return false;
                         }
                     }
-                } else if held.state != LockState::UnderWay && why == Why::Refetch {
+                } else if held.state != LockState::UnderWay
+                    && why == Why::Refetch
+                    && waits(now, held.since.saturating_add(self.lifetimes.cool_down), self.lifetimes.cool_down)
+                {
                     // It was asked in this cool-down.
                     let mut cache = self.keys.cache();
                     cache.next_refetch = held.since.saturating_add(self.lifetimes.cool_down);

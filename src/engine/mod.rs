@@ -397,7 +397,7 @@ impl Engine {
                     let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
                     // Keys that were fetched for this very request need not be fetched once more.
                     if tries >= MAX_TRIES || (why == Why::Refetch && fetched && server.keys.fetched_since(begun)) {
-                        return Err(reason.into());
+                        return Err(server.keys.verdict(reason).into());
                     }
                     tries = tries.saturating_add(1);
                     fetched |= server.fetch_keys(host, why).await?;
