@@ -57,7 +57,7 @@ pub struct Timeouts {
 }
 
 /// One request to the authorization server. Redirects are not followed, bodies are not decompressed.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Fetch {
     /// HTTP method
     pub method: &'static str,
@@ -77,8 +77,8 @@ pub struct Fetch {
     pub flight: [u8; 32],
     /// The issuer, by its place in the configuration
     pub server: usize,
-    /// The endpoint; `None` only in [`Fetch::default`]
-    pub endpoint: Option<Endpoint>,
+    /// The endpoint
+    pub endpoint: Endpoint,
 }
 
 impl fmt::Debug for Fetch {
@@ -429,10 +429,25 @@ mod tests {
         Store { operation: StoreOperation::Add, key: [7; 32], value: Vec::new(), ttl, delay_ms: 0 }
     }
 
+    fn fetch() -> Fetch {
+        Fetch {
+            method: "POST",
+            url: "https://as.test/introspect".into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            tls: 0,
+            max_body: 0,
+            timeouts: Timeouts::default(),
+            flight: [0; 32],
+            server: 0,
+            endpoint: Endpoint::Introspection,
+        }
+    }
+
     /// Asks for a fetch, then for the store, then refuses; panics where the fetch answers 599.
     fn script() -> Run<()> {
         Run::begin(1, |host| async move {
-            let fetched = host.fetch(Fetch::default()).await;
+            let fetched = host.fetch(fetch()).await;
             assert_ne!(fetched.status, 599);
             assert_eq!(host.now(), 2);
             assert_eq!(host.store(store(u32::from(fetched.status))).await, Stored::Exists);
@@ -469,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_fetch_shows_no_token_and_no_secret() {
-        let mut fetch = Fetch { url: "https://as.test/introspect".into(), method: "POST", ..Fetch::default() };
+        let mut fetch = fetch();
         fetch.headers.push(("authorization".into(), "Basic c2VjcmV0".into()));
         fetch.body = b"token=secret".to_vec();
         assert_eq!(format!("{fetch:?}"), "POST https://as.test/introspect");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::{self, Domain};
-use super::{Failure, Lifetimes, MAX_RETRY_S, RETRY_S, Server, is_younger, waits};
+use super::{Failure, Lifetimes, RETRY_S, Server, is_younger, waits};
 use crate::crypto::random;
 use crate::jose::jwk::{self, JwkSet, JwkSetError, SkippedKey};
 use crate::reason::Reason;
@@ -130,7 +130,7 @@ impl Keys {
     /// `Some`: fetch them first. `None`: that failed a moment ago.
     pub(crate) fn usable(&self, now: i64) -> Result<Usable, Option<Why>> {
         let cache = self.cache();
-        let wait = waits(now, cache.next_load, self.longest_wait());
+        let wait = waits(now, cache.next_load, self.lifetimes.longest_wait());
         let retry = if wait { None } else { Some(Why::Load) };
         let Some(current) = &cache.current else {
             return Err(retry);
@@ -141,7 +141,7 @@ impl Keys {
         } else if is_younger(current.at, self.lifetimes.max_age, now) {
             Ok(usable(current.at.saturating_add(self.lifetimes.max_age)))
         } else if wait && is_younger(current.at, self.lifetimes.max_stale, now) {
-            // RFC 9700 knows no better: the last good set, until it can be fetched again, and not for ever.
+            // The last good set, until it can be fetched again, and not for ever.
             Ok(usable(cache.next_load))
         } else {
             Err(retry)
@@ -156,7 +156,7 @@ impl Keys {
         let cache = self.cache();
         if self.fixed {
             Err(reason)
-        } else if !waits(now, cache.next_refetch, self.longest_wait()) {
+        } else if !waits(now, cache.next_refetch, self.lifetimes.longest_wait()) {
             Ok(Why::Refetch)
         } else {
             drop(cache);
@@ -178,10 +178,6 @@ impl Keys {
     /// Whether there are keys that may be used while none can be fetched.
     fn has_any(&self, now: i64) -> bool {
         self.cache().current.as_ref().is_some_and(|current| is_younger(current.at, self.lifetimes.max_stale, now))
-    }
-
-    fn longest_wait(&self) -> i64 {
-        self.lifetimes.cool_down.max(i64::from(MAX_RETRY_S))
     }
 
     fn name(&self) -> Name {
@@ -258,7 +254,7 @@ impl Server {
         };
         if self.keys.cache().withdrawn.is_some() {
             // Nobody is to take over what the server has withdrawn.
-            self.shared.unlock(host, self.keys_key()).await;
+            self.shared.delete(host, self.keys_key()).await;
         } else if !self.keys.has_any(now) {
             // Those that another worker has are better than none, while they are not too old.
             self.adopt(host, 0, self.lifetimes.max_stale).await;
@@ -393,7 +389,7 @@ impl Server {
                 let ended = Lock { state, since: now, before: self.keys.name() }.pack();
                 self.shared.write_lock(host, self.lock_key(why), &ended, cool_down).await;
             }
-            Why::Load => self.shared.unlock(host, self.lock_key(why)).await,
+            Why::Load => self.shared.delete(host, self.lock_key(why)).await,
         }
     }
 

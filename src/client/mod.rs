@@ -39,6 +39,13 @@ pub(crate) struct Lifetimes {
     pub(crate) cool_down: i64,
 }
 
+impl Lifetimes {
+    /// Longest that a server is left alone after a failure, in seconds.
+    fn longest_wait(&self) -> i64 {
+        self.cool_down.max(i64::from(MAX_RETRY_S))
+    }
+}
+
 /// An endpoint that the gateway authenticates at, as configured.
 pub(crate) struct EndpointSetup {
     pub(crate) url: Option<String>,
@@ -139,7 +146,7 @@ impl Server {
             timeouts: self.timeouts,
             flight: shared::hash(Domain::Document, &[url.as_bytes(), &self.place.to_be_bytes()]),
             server: self.place,
-            endpoint: Some(endpoint),
+            endpoint,
         }
     }
 
@@ -166,7 +173,7 @@ impl Server {
             timeouts: self.timeouts,
             flight,
             server: self.place,
-            endpoint: Some(endpoint),
+            endpoint,
         };
         let fetched = self.send(host, fetch).await;
         self.doubt_metadata(&fetched, host.now());
@@ -212,7 +219,7 @@ impl Server {
     async fn send(&self, host: &Host, fetch: Fetch) -> Fetched {
         let endpoint = fetch.endpoint;
         let fetched = host.fetch(fetch).await;
-        if let (Some(endpoint), false) = (endpoint, fetched.joined) {
+        if !fetched.joined {
             self.metrics.fetched(self.place, endpoint, &fetched);
         }
         fetched
@@ -226,7 +233,7 @@ impl Server {
         let now = host.now();
         let doubted = {
             let learnt = self.learnt();
-            let may_ask = !waits(now, learnt.next_metadata, self.longest_wait());
+            let may_ask = !waits(now, learnt.next_metadata, self.lifetimes.longest_wait());
             let doubted = learnt.doubted && may_ask;
             if !doubted && let Some(metadata) = known(&learnt, self.lifetimes.max_age, now) {
                 return Ok(metadata);
@@ -267,10 +274,6 @@ impl Server {
         let wait = if stale.is_some() { self.lifetimes.cool_down } else { RETRY_S };
         learnt.next_metadata = now.saturating_add(failure.retry.unwrap_or(wait));
         stale.ok_or_else(|| Refusal::new(Reason::MetadataUnavailable, failure.detail))
-    }
-
-    fn longest_wait(&self) -> i64 {
-        self.lifetimes.cool_down.max(i64::from(MAX_RETRY_S))
     }
 
     /// Asks where OpenID Connect puts the document, then where RFC 8414 does: whatever the first answers, if it is no metadata, may be a

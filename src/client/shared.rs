@@ -135,7 +135,8 @@ impl Shared {
         self.get(host, key, 0).await
     }
 
-    pub(crate) async fn unlock(&self, host: &Host, key: [u8; 32]) {
+    /// Deletes a value or a lock.
+    pub(crate) async fn delete(&self, host: &Host, key: [u8; 32]) {
         if self.is_there() {
             let delete =
                 Store { operation: StoreOperation::Delete, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms: 0 };

@@ -56,7 +56,7 @@ macro_rules! options {
 
 options! {
     "issuer" "string" "required" "=" "The authorization server: `iss` must be exactly this, character by character (RFC 9068 §4). Where its metadata is fetched it is an `https` URL."
-    "jwks" "object, or string of JSON" "fetched" "" "The issuer's JWK set (RFC 7517 §5), at most 64 keys. Private, symmetric and unusable keys are skipped and reported. Without it the keys are fetched from `jwks_uri`, or from where the metadata says."
+    "jwks" "object, or string of JSON" "fetched" "" "The issuer's JWK set (RFC 7517 §5), at most 64 keys. Private, symmetric and unusable keys are skipped, and reported at load. Without it the keys are fetched from `jwks_uri`, or from where the metadata says."
     "jwks_uri" "string, `https` URL" "from the metadata" "jwks_endpoint" "Where the keys are fetched from."
     "audience_required" "array of strings" "required" "=" "`aud` must hold these. Entries are alternatives; the words of one entry, separated by spaces, must all be there. An entry may also be an array, for values with spaces in them: `[[\"Domain Admins\"]]`. Kong answers 403, keybound 401 (RFC 9068 §4)."
     "audience_claim" "array of strings" "`[\"aud\"]`" "=" "Path of the audience claim."
@@ -127,7 +127,7 @@ options! {
     "token_cache_bytes" "number, bytes, 0 to 1073741824" "`8388608`" "" "Memory of the remembered tokens, per engine."
 }
 
-/// The options that an object of `issuers_allowed` may have.
+/// The options that an object of `issuers_allowed` may have, besides [`OF_CLIENT`].
 pub(super) const OF_ISSUER: &[&str] = &[
     "issuer",
     "jwks",
@@ -137,6 +137,18 @@ pub(super) const OF_ISSUER: &[&str] = &[
     "insecure_any_audience",
     "endpoint_hosts",
     "client_id",
+    "metadata_cert_id",
+    "ssl_trusted_certificate",
+    "tls_client_auth_ssl_verify",
+    "ssl_verify",
+];
+
+/// Of those, the ones that are about the gateway as a client: without `client_id` they have no effect.
+pub(super) const OF_CLIENT: &[&str] = &[
+    "introspection_post_args_names",
+    "introspection_post_args_values",
+    "introspection_headers_names",
+    "introspection_headers_values",
     "client_auth",
     "client_secret",
     "client_jwk",
@@ -154,14 +166,6 @@ pub(super) const OF_ISSUER: &[&str] = &[
     "token_endpoint_cert_id",
     "introspection_endpoint_cert_id",
     "revocation_endpoint_cert_id",
-    "introspection_post_args_names",
-    "introspection_post_args_values",
-    "introspection_headers_names",
-    "introspection_headers_values",
-    "metadata_cert_id",
-    "ssl_trusted_certificate",
-    "tls_client_auth_ssl_verify",
-    "ssl_verify",
 ];
 
 /// A refused configuration. The message names the option and the valid values; of what was given it holds names at the most.
@@ -650,7 +654,7 @@ pub fn document() -> String {
          | --- | --- | --- | --- | --- | --- |\n",
     );
     for option in OPTIONS {
-        let per_issuer = if OF_ISSUER.contains(&option.name) { "yes" } else { "" };
+        let per_issuer = if [OF_ISSUER, OF_CLIENT].concat().contains(&option.name) { "yes" } else { "" };
         let kong = match option.kong {
             "" | "=" => option.kong.to_owned(),
             other => format!("`{other}`"),

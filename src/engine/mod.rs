@@ -358,7 +358,7 @@ impl Engine {
             },
             reason => reason.into(),
         })?;
-        if self.introspect_jwt && server.introspection.is_some() {
+        if self.introspect_jwt {
             self.check_refused(token, now)?;
             let jwt = Jwt { facts, claims, until: keys.until, epoch };
             return Err(Stop::Introspect(issuer, Some(Box::new(jwt))));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::config::{ConfigError, OF_ISSUER, Options};
+use super::config::{ConfigError, OF_CLIENT, OF_ISSUER, Options};
 use crate::client::assertion::Assertion;
 use crate::client::auth::{ClientAuth, Method};
 use crate::client::http::{Exchange, Target};
@@ -259,14 +259,15 @@ pub(super) fn all(
         Ok(entries) if !Vec::is_empty(&entries) => entries,
         _ => return options.error(ALLOWED, "must be an array of issuers, or of objects with issuer"),
     };
+    let valid = [OF_ISSUER, OF_CLIENT].concat();
     for (i, entry) in entries.iter().enumerate() {
         let prefix = format!("{ALLOWED}[{i}].");
         let is_string = entry.get().starts_with('"');
         let own = if is_string {
-            Options::new(vec![("issuer".into(), *entry)], prefix, OF_ISSUER)?
+            Options::new(vec![("issuer".into(), *entry)], prefix, &valid)?
         } else {
             match json::members(entry.get().as_bytes()) {
-                Ok(members) => Options::new(members, prefix, OF_ISSUER)?,
+                Ok(members) => Options::new(members, prefix, &valid)?,
                 Err(e) => {
                     return options
                         .error(&format!("{ALLOWED}[{i}]"), format_args!("must be an issuer, or an object: {e}"));
@@ -361,30 +362,7 @@ fn url(options: &Options<'_>, name: &str) -> Result<Option<String>, ConfigError>
 /// The client at the introspection, token and revocation endpoint.
 fn client(own: &Options<'_>, tls: &mut TlsProfiles, trust: &Trust) -> Result<Option<[EndpointSetup; 3]>, ConfigError> {
     let Some(client_id) = own.string("client_id")? else {
-        const NEEDS_CLIENT: [&str; 21] = [
-            "introspection_post_args_names",
-            "introspection_post_args_values",
-            "introspection_headers_names",
-            "introspection_headers_values",
-            "client_auth",
-            "client_secret",
-            "client_jwk",
-            "client_alg",
-            "token_endpoint",
-            "introspection_endpoint",
-            "revocation_endpoint",
-            "mtls_token_endpoint",
-            "mtls_introspection_endpoint",
-            "mtls_revocation_endpoint",
-            "token_endpoint_auth_method",
-            "introspection_endpoint_auth_method",
-            "revocation_endpoint_auth_method",
-            "tls_client_auth_cert_id",
-            "token_endpoint_cert_id",
-            "introspection_endpoint_cert_id",
-            "revocation_endpoint_cert_id",
-        ];
-        return match NEEDS_CLIENT.iter().find(|name| own.is_set(name)) {
+        return match OF_CLIENT.iter().find(|name| own.is_set(name)) {
             Some(name) => own.error(name, "has no effect without client_id"),
             None => Ok(None),
         };

@@ -211,17 +211,8 @@ impl kb_check {
 /// # Safety
 /// `check` is NULL or live, `out` is NULL or writable.
 unsafe fn read<'c, T>(check: *const kb_check, out: *mut T, get: impl FnOnce(&'c kb_check) -> Result<T, i32>) -> i32 {
-    guarded(KB_E_PANIC, || {
-        // SAFETY: the caller's.
-        let Some(check) = (unsafe { check.as_ref() }) else {
-            return KB_E_NULL;
-        };
-        match get(check) {
-            // SAFETY: the caller's.
-            Ok(value) => unsafe { write(out, value) },
-            Err(status) => status,
-        }
-    })
+    // SAFETY: the caller's.
+    unsafe { read_with(check, out, get, write) }
 }
 
 /// Likewise for an output that begins with its `struct_size`.
@@ -233,6 +224,20 @@ unsafe fn read_step<'c, T: Versioned>(
     out: *mut T,
     get: impl FnOnce(&'c kb_check) -> Result<T, i32>,
 ) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { read_with(check, out, get, write_versioned) }
+}
+
+/// Likewise, written by `put`.
+///
+/// # Safety
+/// As for [`read`]; `out` is as `put` wants it.
+unsafe fn read_with<'c, T>(
+    check: *const kb_check,
+    out: *mut T,
+    get: impl FnOnce(&'c kb_check) -> Result<T, i32>,
+    put: unsafe fn(*mut T, T) -> i32,
+) -> i32 {
     guarded(KB_E_PANIC, || {
         // SAFETY: the caller's.
         let Some(check) = (unsafe { check.as_ref() }) else {
@@ -240,7 +245,7 @@ unsafe fn read_step<'c, T: Versioned>(
         };
         match get(check) {
             // SAFETY: the caller's.
-            Ok(value) => unsafe { write_versioned(out, value) },
+            Ok(value) => unsafe { put(out, value) },
             Err(status) => status,
         }
     })
@@ -417,7 +422,7 @@ pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_f
                 url: kb_str::of(fetch.url.as_bytes()),
                 body: kb_str::of_option((!fetch.body.is_empty()).then_some(&fetch.body)),
                 issuer: kb_str::of_option(check.0.issuer(fetch).map(str::as_bytes)),
-                endpoint: kb_str::of_option(fetch.endpoint.map(|endpoint| endpoint.name().as_bytes())),
+                endpoint: kb_str::of(fetch.endpoint.name().as_bytes()),
                 flight: kb_str::of(&fetch.flight),
                 max_body: fetch.max_body,
                 tls: u32::try_from(fetch.tls).map_err(|_| KB_E_RANGE)?,

@@ -136,7 +136,7 @@ impl Host {
         let result = http::send(fetch, tls);
         let elapsed = begun.elapsed();
         let asked = Asked {
-            endpoint: fetch.endpoint.map_or("", |endpoint| endpoint.name()),
+            endpoint: fetch.endpoint.name(),
             url: fetch.url.clone(),
             outcome: result.as_ref().map_or_else(|failure| failure.outcome, |_| Outcome::Answered),
             status: result.as_ref().ok().map(|response| response.status),
