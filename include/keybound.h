@@ -18,7 +18,8 @@
  *  9. New functions may come with any version; KB_ABI_VERSION changes with every other change. Ask kb_abi_version() at load.
  *
  * The host's duty: after each call that returns KB_OK, read the step, do what it says exactly once, feed the answer back. Anything
- * but KB_STEP_ALLOW is a refusal, and so is an error, or stopping half way.
+ * but KB_STEP_ALLOW is a refusal, and so is an error, or stopping half way. KB_STEP_ALLOW with another reason than KB_REASON_ALLOWED is
+ * a request that only the option report_only lets through: log it.
  */
 
 
@@ -71,7 +72,7 @@
 #define KB_E_TOO_LARGE -12
 
 // Internal error. Nothing is allowed by a call that returns it; a check that was going on in `kb_check_fetched()` or
-// `kb_check_stored()` answers RESPOND from then on.
+// `kb_check_stored()` answers RESPOND from then on, or with `report_only` ALLOW and the reason of an internal error.
 #define KB_E_PANIC -99
 
 // Not a step: the handle is NULL or the call failed. Never an allow.
@@ -89,11 +90,25 @@
 // Perform one operation on the shared store and feed the answer to `kb_check_stored()`.
 #define KB_STEP_STORE 4
 
-// The reason of an allowed request. All others are refusals: `kb_reason_code()` names them, docs/reasons.md explains them.
+// The reason of an allowed request. All others are refusals, or with `report_only` what would be one: `kb_reason_code()` names them,
+// docs/reasons.md explains them.
 #define KB_REASON_ALLOWED 1
+
+// A reason for `kb_engine_response()`: a header that may come once came more than once.
+#define KB_REASON_DUPLICATE_HEADER 13
 
 // A reason for `kb_engine_response()`: the host itself refused the client certificate.
 #define KB_REASON_CERTIFICATE_REFUSED 69
+
+// A reason for `kb_engine_response()`: the host knows no consumer for the claims of an allowed token.
+#define KB_REASON_CONSUMER_NOT_FOUND 83
+
+// The reasons from this one to `KB_REASON_BINDING_LAST`: the request did not prove possession. A host must not treat such a request as
+// anonymous.
+#define KB_REASON_BINDING_FIRST 60
+
+// The last number of those reasons.
+#define KB_REASON_BINDING_LAST 79
 
 // There is no certificate.
 #define KB_CERT_NONE 0
@@ -110,7 +125,7 @@
 // Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
 #define KB_FACT_EARLY_DATA 1
 
-// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims.
+// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims. One that passed by `report_only` has none.
 #define KB_WANT_CLAIMS 2
 
 // `kb_answer.outcome`: a complete answer, whatever its status.
@@ -260,14 +275,16 @@ typedef struct kb_decision {
   size_t struct_size;
   // `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, or what the check has to do first
   uint32_t step;
-  // Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take
+  // Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take. With `KB_STEP_ALLOW` another
+  // one than `KB_REASON_ALLOWED`: the request would be refused for it, and passes by `report_only`, with no claims and no headers
   uint32_t reason;
   // The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
   struct kb_response response;
-  // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, the
-  // next step, or the detail of a refusal. Free it with `kb_check_free()`
+  // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
+  // (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail of a refusal. Not
+  // NULL where a request passes and claims or headers were asked for. Free it with `kb_check_free()`
   struct kb_check *check;
-  // The first four octets of the token's SHA-256, for the log: 0 where the request is allowed, or has no token
+  // The first four octets of the token's SHA-256, for the log: 0 where the reason is `KB_REASON_ALLOWED`, or there is no token
   uint32_t token_id;
   // 0
   uint32_t reserved;
@@ -410,6 +427,21 @@ const char *kb_reason_code(uint32_t reason);
 // # Returns
 // 1 or 0; 0 after an internal error.
 uint32_t kb_ssl_supported(void);
+
+// Whether a server's connection asks its client for a certificate, or has asked: one that was never asked has none to show.
+//
+// # Arguments
+// - `ssl`: the connection's `SSL *` of the OpenSSL that this process uses
+//
+// # Returns
+// 1: it asks or asked; it has one; or its session was resumed, which does not tell. 0: it was never asked.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_NO_OPENSSL`.
+//
+// # Safety
+// `ssl` is NULL, or a live connection that no other thread uses meanwhile.
+int32_t kb_ssl_asks_certificate(void *ssl);
 
 // The SHA-256 thumbprint of a certificate, as in `x5t#S256` (RFC 8705 §3.1). The certificate is not parsed: its exact bytes are hashed.
 //
@@ -564,7 +596,7 @@ int32_t kb_engine_new(const uint8_t *config,
 // `engine` is NULL, or came from `kb_engine_new()`, is not freed yet and not in use.
 void kb_engine_free(struct kb_engine *engine);
 
-// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why.
+// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why; checks that are off.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`
@@ -583,7 +615,8 @@ int32_t kb_engine_warning(const struct kb_engine *engine,
                           struct kb_str *warning);
 
 // The headers that an allowed request may carry upstream. Remove each from every request before anything else, on every path:
-// what the client sent under these names must never reach the upstream.
+// what the client sent under these names must never reach the upstream. `Authorization` is never among them: with `hide_credentials`
+// it is `kb_check_header()` that removes it, after the decision.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`
@@ -629,10 +662,20 @@ int32_t kb_engine_tls(const struct kb_engine *engine,
 // `engine` is NULL, or came from `kb_engine_new()` and is not freed.
 uint32_t kb_engine_shares(const struct kb_engine *engine);
 
-// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals.
+// Whether the engine only reports (`report_only`): what it would refuse passes. A host that refuses by itself has to look at this by itself.
+//
+// # Returns
+// 1 or 0; 0 for NULL and after an internal error.
+//
+// # Safety
+// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
+uint32_t kb_engine_report_only(const struct kb_engine *engine);
+
+// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals. With
+// `report_only` there is an answer too, and it counts as a report: whether to give it is the host's to decide (`kb_engine_report_only()`).
 //
 // # Arguments
-// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`
+// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`, `KB_REASON_DUPLICATE_HEADER`, `KB_REASON_CONSUMER_NOT_FOUND`
 // - `response`: receives the answer
 //
 // # Lifetimes
@@ -648,7 +691,7 @@ int32_t kb_engine_response(const struct kb_engine *engine,
                            struct kb_response *response);
 
 // Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
-// and no upstream headers are configured.
+// and no headers are configured.
 //
 // # Arguments
 // - `engine`: the engine
@@ -678,7 +721,7 @@ int32_t kb_engine_decide(const struct kb_engine *engine,
 // `check` is NULL, or came from this library and is not freed.
 uint32_t kb_check_step(const struct kb_check *check);
 
-// Why: `KB_REASON_ALLOWED`, or the reason of the refusal.
+// Why: `KB_REASON_ALLOWED`, or the reason of the refusal. A request that passes by `report_only` has `KB_STEP_ALLOW` and a refusal's reason.
 //
 // # Returns
 // The reason; 0 for NULL, while there are steps to take, and after an internal error.
@@ -727,13 +770,15 @@ int32_t kb_check_detail(const struct kb_check *check,
 // Valid until the check is freed.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`.
+// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`: the request passes by `report_only` alone, and has no claims.
 //
 // # Safety
 // `check` is NULL or live; `json` is writable.
-int32_t kb_check_claims(const struct kb_check *check, struct kb_str *json);
+int32_t kb_check_claims(const struct kb_check *check,
+                        struct kb_str *json);
 
-// A header of the allowed request: set it to the value, or remove it where the value is absent.
+// A header of the allowed request: set it to the value, or remove it where the value is absent. A request that passes by `report_only`
+// has none.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`
@@ -751,6 +796,26 @@ int32_t kb_check_header(const struct kb_check *check,
                         size_t index,
                         struct kb_str *name,
                         struct kb_str *value);
+
+// A header for the response to an allowed request: send it with this value, whatever the upstream said under that name. A name may come
+// more than once: then send them all. A request that passes by `report_only` has none.
+//
+// # Arguments
+// - `index`: from 0, until `KB_E_RANGE`
+// - `name`, `value`: receive the header; both are written or neither
+//
+// # Lifetimes
+// Valid until the check is freed.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`.
+//
+// # Safety
+// `check` is NULL or live; `name` and `value` are writable.
+int32_t kb_check_response_header(const struct kb_check *check,
+                                 size_t index,
+                                 struct kb_str *name,
+                                 struct kb_str *value);
 
 // The request to perform.
 //

@@ -448,10 +448,13 @@ end)
 rule("an allowed request has the step, the claims and the headers", function()
   local e = assert(keybound.engine(config()))
   local decision = assert(e:decide(facts))
+  same(decision.allowed, true)
   same(decision.step, "allow")
   same(decision.reason, "allowed")
+  same(decision.reported, nil)
   same(decision.claims.sub, "alice")
   deep(decision.headers, {})
+  deep(decision.response_headers, {})
   same(decision.status, nil)
   for _, changes in ipairs {
     { cert = client_der },
@@ -482,7 +485,7 @@ rule("rfc6750_3_1_a a refused request has the whole answer", function()
     { strict, {}, "insufficient_scope", 403, 'Bearer error="insufficient_scope", scope="admin"', "Forbidden" },
   } do
     deep(assert(twin[1]:decide(with(facts, twin[2]))), {
-      step = "respond", reason = twin[3], status = twin[4], www_authenticate = twin[5],
+      allowed = false, step = "respond", reason = twin[3], status = twin[4], www_authenticate = twin[5],
       body = '{"message":"' .. twin[6] .. '"}', content_type = "application/json; charset=utf-8",
     }, twin[3])
   end
@@ -512,6 +515,54 @@ rule("claims go upstream as headers, and one that cannot is false", function()
   end
   same(e:decide(with(facts, { cert = absent })).headers, nil)
   deep(keybound.engine(config()):upstream_headers(), {})
+end)
+
+rule("claims go to the client as headers, where they are there", function()
+  local e = assert(keybound.engine(config {
+    downstream_headers_claims = { "sub", { "deep", "a", "b" }, "line", "missing" },
+    downstream_headers_names = { "X-Sub", "X-Deep", "X-Line", "X-Missing" },
+  }))
+  local decision = e:decide(facts)
+  deep(decision.response_headers, { ["X-Sub"] = "alice", ["X-Deep"] = "c" })
+  deep(decision.headers, {})
+  same(e:decide(with(facts, { cert = absent })).response_headers, nil)
+end)
+
+rule("hidden credentials are a header that is false, and none to remove before", function()
+  local e = assert(keybound.engine(config { hide_credentials = true }))
+  deep(e:decide(facts).headers, { authorization = false })
+  deep(e:upstream_headers(), {})
+  deep(keybound.engine(config { hide_credentials = false }):decide(facts).headers, {})
+end)
+
+rule("with report_only what would be refused passes, says so, and has no claims and no headers", function()
+  local names = { upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-Sub" }, hide_credentials = true }
+  local reporting = assert(keybound.engine(config(with(names, { report_only = true }))))
+  local refusing = assert(keybound.engine(config(names)))
+  for _, twin in ipairs {
+    { { cert = fixtures.thief_pem }, "certificate_mismatch" },
+    { { cert = absent }, "certificate_missing" },
+    { { now = fixtures.expires }, "token_expired" },
+    { { authorization = absent }, "no_token" },
+    { { early_data = true }, "early_data" },
+  } do
+    local asked = with(facts, twin[1])
+    deep(reporting:decide(asked), {
+      allowed = true, step = "allow", reported = true, reason = twin[2], headers = { ["X-Sub"] = false }, response_headers = {},
+    })
+    local refused = refusing:decide(asked)
+    same(refused.allowed, false)
+    same(refused.reason, twin[2])
+  end
+  local allowed = reporting:decide(facts)
+  same(allowed.reported, nil)
+  same(allowed.claims.sub, "alice")
+  deep(allowed.headers, { ["X-Sub"] = "alice", authorization = false })
+  assert(reporting:warnings()[1]:find("report_only is true: nothing is refused", 1, true))
+  deep(refusing:warnings(), {})
+  -- A verifier tells what it finds.
+  local v = assert(keybound.verifier(config { report_only = true }))
+  deep(v:verify(with(request, { cert = fixtures.thief_pem })), { allowed = false, reason = "certificate_mismatch" })
 end)
 
 rule("a skipped key is a warning", function()

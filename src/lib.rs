@@ -9,7 +9,8 @@
 //! 3. **[`Engine`] and [`Check`]**: one request through the gateway, with cache, answers and steps.
 //!
 //! The driver's obligation: after each call that succeeds, read [`Check::step`], do what it says exactly once, and feed
-//! the answer back. Anything but [`Step::Allow`] is a refusal, and so is an error, a panic, or stopping half way.
+//! the answer back. Anything but [`Step::Allow`] is a refusal, and so is an error, a panic, or stopping half way; only with `report_only`
+//! a refused request goes on as [`Step::Report`].
 
 #![deny(unsafe_code, unreachable_pub)]
 // No input may panic; tests may.
@@ -41,7 +42,7 @@ pub mod reason;
 pub mod steps;
 pub mod token;
 
-pub use engine::{Check, Config, ConfigError, Engine, Request, Step, Verifier};
+pub use engine::{Check, Config, ConfigError, Decision, Engine, Request, Step, Verifier};
 pub use reason::{Answer, Reason};
 
 /// The version of this library.

@@ -67,6 +67,8 @@ const AS_LATENCY: (&str, &str, &str) =
 /// The counters of one engine.
 pub(crate) struct Metrics {
     issuers: Vec<String>,
+    /// What is not allowed counts as this decision.
+    otherwise: &'static str,
     requests: Vec<AtomicU64>,
     introspection_cache: [AtomicU64; 2],
     fetches: Vec<AtomicU64>,
@@ -74,7 +76,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(issuers: Vec<String>) -> Metrics {
+    pub(crate) fn new(issuers: Vec<String>, report_only: bool) -> Metrics {
         let zeros = |n: usize| std::iter::repeat_with(AtomicU64::default).take(n).collect();
         let servers = issuers.len().saturating_mul(Endpoint::ALL.len());
         Metrics {
@@ -84,6 +86,7 @@ impl Metrics {
             fetches: zeros(servers.saturating_mul(OUTCOMES)),
             latency: zeros(servers.saturating_mul(HISTOGRAM)),
             issuers,
+            otherwise: if report_only { "report" } else { "deny" },
         }
     }
 
@@ -131,7 +134,7 @@ impl Metrics {
         for issuer in issuers().chain([String::new()]) {
             for (_, cache) in SOURCES {
                 for reason in Reason::ALL {
-                    let decision = if reason.answer() == Answer::Allow { "allow" } else { "deny" };
+                    let decision = if reason.answer() == Answer::Allow { "allow" } else { self.otherwise };
                     let labels = format!(
                         "issuer=\"{issuer}\",decision=\"{decision}\",reason=\"{}\",cache=\"{cache}\"",
                         reason.code()
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn each_value_stands_where_its_description_does() {
-        let metrics = Metrics::new(vec!["https://a.test".into(), "https://b\"\\.test".into()]);
+        let metrics = Metrics::new(vec!["https://a.test".into(), "https://b\"\\.test".into()], false);
         for reason in Reason::ALL {
             metrics.decided(1, Source::Miss, *reason);
             metrics.decided(9, Source::None, *reason);
@@ -215,8 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_reported_counts_as_that() {
+        let metrics = Metrics::new(vec!["i".into()], true);
+        metrics.decided(0, Source::Hit, Reason::Allowed);
+        metrics.decided(0, Source::Hit, Reason::CertificateMismatch);
+        assert_eq!(
+            nonzero(&metrics),
+            [
+                "keybound_requests_total{issuer=\"i\",decision=\"allow\",reason=\"allowed\",cache=\"hit\"} 1",
+                "keybound_requests_total{issuer=\"i\",decision=\"report\",reason=\"certificate_mismatch\",cache=\"hit\"} 1",
+            ]
+        );
+        assert!(metrics.describe().iter().all(|counter| !counter.sample.contains("deny")));
+    }
+
+    #[test]
     fn an_exchange_is_counted_by_its_end_and_in_every_bucket_that_holds_it() {
-        let metrics = Metrics::new(vec!["i".into(), "j".into()]);
+        let metrics = Metrics::new(vec!["i".into(), "j".into()], false);
         let answer = FetchAnswer { status: 200, elapsed_us: 30_000, ..FetchAnswer::failed(Outcome::Answered) };
         metrics.fetched(1, Endpoint::Introspection, &answer.into());
         metrics.fetched(1, Endpoint::Introspection, &FetchAnswer { status: 500, ..answer }.into());

@@ -1,4 +1,7 @@
-//! Why a request was allowed or refused: one stable code for each rule, for logs, metrics and documents. A client never sees it.
+//! Why a request was allowed or refused: one stable code for each rule, for logs, metrics and documents. A client never sees it, unless
+//! `display_errors` says so.
+
+use std::ops::RangeInclusive;
 
 /// What a refusal looks like to the client (RFC 6750 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub enum Answer {
     InvalidToken,
     /// 403 `insufficient_scope`
     InsufficientScope,
+    /// 403 without a challenge: no other token would do.
+    Forbidden,
     /// 425: the handshake is not complete (RFC 8470 §5.2)
     TooEarly,
     /// 500: keybound itself failed
@@ -28,7 +33,7 @@ impl Answer {
             Answer::Allow => 0,
             Answer::InvalidRequest => 400,
             Answer::Challenge | Answer::InvalidToken => 401,
-            Answer::InsufficientScope => 403,
+            Answer::InsufficientScope | Answer::Forbidden => 403,
             Answer::TooEarly => 425,
             Answer::Internal => 500,
             Answer::Unavailable => 503,
@@ -41,8 +46,18 @@ impl Answer {
             Answer::InvalidRequest => Some("invalid_request"),
             Answer::InvalidToken => Some("invalid_token"),
             Answer::InsufficientScope => Some("insufficient_scope"),
-            Answer::Allow | Answer::Challenge | Answer::TooEarly | Answer::Internal | Answer::Unavailable => None,
+            Answer::Allow
+            | Answer::Challenge
+            | Answer::Forbidden
+            | Answer::TooEarly
+            | Answer::Internal
+            | Answer::Unavailable => None,
         }
+    }
+
+    /// Whether the answer has a `WWW-Authenticate`.
+    pub fn challenges(self) -> bool {
+        self == Answer::Challenge || self.error().is_some()
     }
 }
 
@@ -58,6 +73,9 @@ macro_rules! reasons {
         impl Reason {
             /// Every reason, in the order of the numbers.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The numbers of [`Reason::is_binding`], those to come included.
+            pub const BINDING: RangeInclusive<u32> = 60..=79;
 
             /// Its place in [`Reason::ALL`].
             pub(crate) fn place(self) -> usize {
@@ -90,6 +108,11 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $meaning,)* }
             }
 
+            /// Whether the request did not prove possession: who sent it must not pass for anonymous either.
+            pub fn is_binding(self) -> bool {
+                Self::BINDING.contains(&(self as u32))
+            }
+
             /// What the client gets.
             pub fn answer(self) -> Answer {
                 match self { $(Reason::$variant => Answer::$answer,)* }
@@ -104,6 +127,7 @@ reasons! {
     NoToken = 10 "no_token" Challenge "There is no `Authorization` header with the scheme `Bearer`."
     MalformedAuthorization = 11 "malformed_authorization" InvalidRequest "The `Authorization` header is not `Bearer` and one token (RFC 6750 §2.1)."
     SeveralTokens = 12 "several_tokens" InvalidRequest "More than one `Authorization` header, or a second token in the query (RFC 6750 §2)."
+    DuplicateHeader = 13 "duplicate_header" InvalidRequest "A header that may come once came more than once, `DPoP` for example."
 
     TokenTooLarge = 20 "token_too_large" InvalidToken "The token has more than 8192 bytes."
     TokenNotJwt = 21 "token_not_jwt" InvalidToken "The token is not a compact JWS: three parts of canonical base64url."
@@ -141,6 +165,7 @@ reasons! {
     InsufficientScope = 80 "insufficient_scope" InsufficientScope "The token lacks what `scopes_required` asks for."
     InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."
     InsufficientRoles = 82 "insufficient_roles" InsufficientScope "The token lacks what `roles_required` asks for."
+    ConsumerNotFound = 83 "consumer_not_found" Forbidden "The gateway knows no consumer for the claims of the token (Kong: `consumer_claim`)."
 
     KeysUnavailable = 90 "keys_unavailable" Unavailable "The issuer's keys could not be fetched, perhaps because its metadata could not, and there are none that may still be used (`keys_max_stale`)."
     MetadataUnavailable = 91 "metadata_unavailable" Unavailable "An endpoint is needed, and the authorization server's metadata could not be fetched, is not that of the issuer, or does not name it."
@@ -155,9 +180,11 @@ reasons! {
 pub fn document() -> String {
     let mut text = String::from(
         "# Reasons\n\n\
-         Each decision has one reason. The reason of a refusal is logged, and never sent to the client, who sees only the status and the\n\
-         `error` of RFC 6750. Codes and numbers do not change and are not used again. This file is generated from\n\
-         `src/reason.rs` (`make docs`).\n\n\
+         Each decision has one reason. The reason of a refusal is logged, and not sent to the client, who sees only the status and the\n\
+         `error` of RFC 6750, unless `display_errors` is set. Codes and numbers do not change and are not used again. This file is\n\
+         generated from `src/reason.rs` (`make docs`).\n\n\
+         Numbers from 60 to 79 are those of requests that did not prove possession: whoever lets refused requests through as anonymous\n\
+         must not do it with these (`KB_REASON_BINDING_FIRST`, `KB_REASON_BINDING_LAST`; in Lua `binding`).\n\n\
          | code | number | status | `error` | meaning |\n\
          | --- | --- | --- | --- | --- |\n",
     );
@@ -193,6 +220,36 @@ mod tests {
                 assert!(a.code() != b.code() && (*a as u32) > (*b as u32));
             }
         }
+    }
+
+    #[test]
+    fn the_reasons_of_the_binding_are_these() {
+        let binding: Vec<&str> = Reason::ALL.iter().filter(|r| r.is_binding()).map(|r| r.code()).collect();
+        assert_eq!(
+            binding,
+            [
+                "token_unbound",
+                "confirmation_malformed",
+                "confirmation_unsupported",
+                "certificate_missing",
+                "certificate_mismatch",
+                "certificate_malformed",
+                "certificate_expired",
+                "certificate_not_yet_valid",
+                "early_data",
+                "certificate_refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn rfc6750_3_b_a_challenge_goes_with_400_401_and_a_scope_that_is_missing() {
+        for reason in Reason::ALL {
+            let status = reason.answer().status();
+            let expected = matches!(status, 400 | 401 | 403) && *reason != Reason::ConsumerNotFound;
+            assert_eq!(reason.answer().challenges(), expected, "{}", reason.code());
+        }
+        assert_eq!(Reason::ConsumerNotFound.answer().status(), 403);
     }
 
     #[test]

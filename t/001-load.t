@@ -660,3 +660,147 @@ client bound path=/?a=b h2 -> 200
 is(call(plain => 1, path => '/no-ssl')->{body}, 'keybound.new: certificate_source: this nginx does not give its SSL object; use variable', 'ssl is refused');
 --- no_error_log
 [error]
+
+=== TEST 29: check() says of a configuration what new() would, and which option it is about
+--- config
+location /t {
+    content_by_lua_block {
+        local null = require("cjson").null
+        local keybound = require "resty.keybound"
+        local function say(more)
+            local ok, message, option = keybound.check(options(more))
+            local engine, err = keybound.new(options(more))
+            if (ok == true) ~= (engine ~= nil) or (message and "keybound.new: " .. message) ~= err then
+                ngx.say("new() says: ", err)
+            end
+            ngx.say(tostring(ok), " ", tostring(message), " [", tostring(option), "]")
+        end
+        say {}
+        say { leeway = 61 }
+        say { issuer = null }
+        say { client_id = "gw", introspection_endpoint = "https://as.test/i" }
+        say { issuers_allowed = { "https://o.test", { issuer = "" } } }
+        say { issuers_allowed = { "{" } }
+        say { client_certificates = { ["a b"] = { certificate = "x" } } }
+        say { proof_of_posession_mtls = "off" }
+        say { issuers_allowed = { { isuer = "x" } } }
+        say { realm = ("x"):rep(600000) }
+        say { [print] = 1 }
+        ngx.say(keybound.check("[1"))
+        ngx.say(keybound.check(7))
+        ngx.say(select("#", keybound.check('{"issuer":"a","issuer":"b"}')), " ", tostring(select(3, keybound.check('{"issuer":"a","issuer":"b"}'))))
+        ngx.say(keybound.check('{"issuer":"https://as.test","audience_required":["a"]}'))
+    }
+}
+--- request
+GET /t
+--- response_body
+true nil [nil]
+nil leeway: must be a whole number from 0 to 60 [leeway]
+nil issuer: required: the issuer identifier of the authorization server, as in its tokens' iss [issuer]
+nil client_auth: required: configure a certificate (tls_client_auth_cert_id), client_jwk or client_secret; a client that proves nothing is none [client_auth]
+nil issuers_allowed[1].issuer: must not be empty [issuers_allowed[1].issuer]
+nil issuers_allowed[0]: not valid JSON at line 1 column 1 [issuers_allowed[0]]
+nil client_certificates.a b.private_key: required: the path of a PEM file, or PEM [client_certificates.a b.private_key]
+nil proof_of_posession_mtls: unknown option; did you mean proof_of_possession_mtls? [nil]
+nil issuers_allowed[0].isuer: unknown option; did you mean issuer? [nil]
+nil the configuration is larger than 524288 bytes [nil]
+nil the configuration is not JSON: Cannot serialise function: table key must be a number or string [nil]
+nilthe configuration is not a JSON object: Expected comma or array end but found T_END at character 3
+nilexpect a table or a JSON string at #1
+3 nil
+true
+--- no_error_log
+[error]
+[warn]
+
+=== TEST 30: check() needs no store and reads no file, where new() does
+--- config
+location /t {
+    content_by_lua_block {
+        local keybound = require "resty.keybound"
+        local more = { store_secret = ("s"):rep(32), client_id = "gw", tls_client_auth_cert_id = "gw", introspection_endpoint = "https://as.test/i",
+            token_endpoint = "https://as.test/t", revocation_endpoint = "https://as.test/r",
+            client_certificates = { gw = { certificate = "/none.crt", private_key = "/none.key" } } }
+        ngx.say(tostring(keybound.check(options(more))))
+        ngx.say((select(2, keybound.new(options(more))):match("^[^:]+: [^:]+")))
+        more.store_secret = nil
+        ngx.say(tostring(keybound.check(options(more))))
+        ngx.say((select(2, keybound.new(options(more))):match("/none.crt")))
+    }
+}
+--- request
+GET /t
+--- response_body
+true
+keybound.new: store_secret
+true
+/none.crt
+--- no_error_log
+[error]
+
+=== TEST 31: check() again and again leaves nothing behind
+--- config
+location /t {
+    content_by_lua_block {
+        local keybound = require "resty.keybound"
+        local function resident()
+            local file = io.open("/proc/self/status")
+            local kib = tonumber(file:read("*a"):match("VmRSS:%s*(%d+)"))
+            file:close()
+            return kib
+        end
+        local good, bad = require("cjson").encode(options()), require("cjson").encode(options { leeway = 61 })
+        collectgarbage("stop")
+        for _ = 1, 200 do keybound.check(good) keybound.check(bad) end
+        local before = resident()
+        -- An engine is some 100 KiB: nothing waits for the collector.
+        for _ = 1, 1000 do keybound.check(good) keybound.check(bad) end
+        local grown = resident() - before
+        collectgarbage("restart")
+        ngx.say(grown < 16384 and "little" or grown)
+    }
+}
+--- request
+GET /t
+--- response_body
+little
+--- no_error_log
+[error]
+
+=== TEST 32: headers for the client need ngx.ctx
+--- config
+location /t {
+    content_by_lua_block {
+        local function say(more, opts)
+            local engine, err = require("resty.keybound").new(options(more), opts)
+            ngx.say(engine and "accepted" or err)
+        end
+        local downstream = { downstream_headers_claims = { "sub" }, downstream_headers_names = { "X-User" } }
+        say(downstream, { ctx = false })
+        say(downstream, { ctx = true })
+        say(downstream)
+        say({ hide_credentials = true, upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" } }, { ctx = false })
+        say({ downstream_headers_names = { "X-User" } }, { ctx = false })
+    }
+}
+--- request
+GET /t
+--- response_body
+keybound.new: ctx: must not be false with downstream_headers_names: header_filter() needs it
+accepted
+accepted
+accepted
+keybound.new: downstream_headers_names: must have one name for each entry of downstream_headers_claims
+--- no_error_log
+[error]
+
+=== TEST 33: what Kong has and keybound has not is refused in words, what it writes otherwise is taken
+--- refused
+{ issuer = "https://as.test/.well-known/openid-configuration" } => issuer: is the issuer identifier, not the URL of its metadata
+{ auth_methods = { "bearer", "session" } } => auth_methods: session is not supported here; must be of bearer, introspection
+{ auth_methods = { "password" } } => auth_methods: password is not compatible with proof of possession; must be of bearer, introspection
+{ proof_of_possession_auth_methods_validation = false } => proof_of_possession_auth_methods_validation: must be true: keybound skips no check silently, and has only methods that are compatible with proof of possession
+{ client_id = { "a", "b" } } => client_id: an array must have exactly one entry: keybound has one client for each issuer (issuers_allowed has others)
+{ groups_required = { "a", "[b" } } => groups_required[1]: not valid JSON at line 1 column 2
+{ downstream_headers_claims = { "a" }, downstream_headers_names = { "Content-Length" } } => downstream_headers_names: Content-Length cannot be set from a claim

@@ -519,3 +519,38 @@ for (['/', 'bound', '425 - early_data'], ['/optional', 'bound', '425 - early_dat
 }
 --- no_error_log
 [error]
+
+=== TEST 25: asks_certificate(): whether the connection asks its client for a certificate
+--- http_config
+ssl_session_cache shared:tls:1m;
+--- tls_only
+ssl_verify_client off;
+add_header X-Reused $ssl_session_reused always;
+location / { content_by_lua_block { ngx.say("off ", tostring(require("resty.keybound").asks_certificate())) } }
+--- servers
+server {
+    listen $TLS ssl;
+    server_name asks.test;
+    ssl_certificate $PKI/server.crt;
+    ssl_certificate_key $PKI/server.key;
+    ssl_verify_client optional_no_ca;
+    location / { content_by_lua_block { ngx.say("asks ", tostring(require("resty.keybound").asks_certificate())) } }
+}
+--- config
+location / { content_by_lua_block { ngx.say("plain ", tostring(require("resty.keybound").asks_certificate())) } }
+--- run
+for my $tls ('1.2', '1.3') {
+    for my $cert (qw(client -)) {
+        for my $h2 (0, 1) {
+            my %call = (cert => $cert, tls => $tls, h2 => $h2);
+            is(call(%call)->{body}, "off false\n", "TLS $tls: never asked, $cert");
+            like(s_client(cert => $cert, tls => $tls, sni => 'asks.test', host => 'asks.test')->{body}, qr/^asks true$/m, "TLS $tls: asked, $cert");
+        }
+    }
+    # What the first handshake asked is not told by a resumed one.
+    my @responses = resumed({ cert => '-', tls => $tls, status => 200 }, { cert => '-' });
+    is(join(' ', map { $_->{body} =~ /^(off \w+)$/m } @responses), 'off false off true', "TLS $tls: resumed");
+}
+is(call(plain => 1)->{body}, "plain nil\n", 'plain HTTP');
+--- no_error_log
+[error]

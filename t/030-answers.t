@@ -435,6 +435,7 @@ const char *kb_version(void) { return "fake"; }
 const char *kb_strerror(int32_t status) { (void)status; return "the fake fails"; }
 const char *kb_reason_code(uint32_t reason) { (void)reason; return "fake"; }
 uint32_t kb_ssl_supported(void) { return 0; }
+uint32_t kb_engine_report_only(const struct kb_engine *e) { (void)e; return 0; }
 int32_t kb_engine_new(const uint8_t *c, size_t n, struct kb_engine **e, uint8_t *b, size_t m, size_t *l) {
   (void)c; (void)n; (void)b; (void)m; (void)l; *e = malloc(1); return KB_OK;
 }

@@ -1,4 +1,4 @@
-# What an allowed request carries on: headers for the upstream, the decision for the application.
+# What an allowed request carries on: headers for the upstream and for the client, the decision for the application.
 use Keybound;
 use Test::Nginx::Socket 'no_plan';
 
@@ -7,12 +7,19 @@ my $API = <<'EOC';
 server {
     listen $UPSTREAM;
     location / { content_by_lua_block { ngx.print(ngx.req.raw_header()) } }
+    location /named { add_header X-User upstream; add_header X-Email upstream; return 200 "named"; }
 }
 EOC
 add_block_preprocessor(sub {
     my ($block) = @_;
     $block->set_value(servers => ($block->servers // '') . $API) if join('', map { $_ // '' } $block->tls, $block->tls_only, $block->config) =~ /\$UPSTREAM/;
 });
+
+# The headers of these names that the client got, as "name: value|..."
+sub got {
+    my ($response, @names) = @_;
+    return join '|', map { my $name = $_; map { "$name: $_" } header($response, $name) } @names;
+}
 
 # The headers that the API saw, by pattern: "name: value" lines in lower case names, sorted.
 sub seen {
@@ -478,5 +485,137 @@ location /all { satisfy all; allow all; content_by_lua_block { ngx.say("passed")
 - - path=/return -> 200
 - - path=/open   -> 200
 - - path=/all    -> 401 - no_token
+--- no_error_log
+[error]
+
+=== TEST 27: hide_credentials: the upstream of an allowed request gets no token
+--- engine
+kb = engine { hide_credentials = true, upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" } }
+shown = engine { upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" } }
+alone = engine({ hide_credentials = true }, { ctx = false })
+--- tls
+location / { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+location /shown { access_by_lua_block { shown:access() } proxy_pass http://$UPSTREAM; }
+location /alone { access_by_lua_block { alone:access() } proxy_pass http://$UPSTREAM; }
+--- run
+my $token = named_token('bound');
+for my $h2 (0, 1) {
+    for my $round (1, 2) {
+        my %call = (cert => 'client', token => 'bound', h2 => $h2, headers => ['X-User: root', 'X-Other: stays']);
+        my $hidden = call(%call);
+        is(seen($hidden, 'x-.*|authorization'), 'x-other: stays|x-user: user-1', 'hidden');
+        unlike($hidden->{body}, qr/\Q$token\E/, 'nowhere');
+        is(seen(call(%call, path => '/shown'), 'authorization'), "authorization: Bearer $token", 'without the option it goes on');
+        is(seen(call(%call, path => '/alone'), 'x-.*|authorization'), 'x-other: stays|x-user: root', 'with ctx = false and no other header');
+    }
+}
+log_mark();
+check(call(cert => 'thief', token => 'bound'), '401 invalid_token certificate_mismatch', 'the token was read before');
+--- no_error_log
+[error]
+
+=== TEST 28: hide_credentials: a header that decide() names, and that is not among those to be removed before
+--- engine
+kb = engine { hide_credentials = true, upstream_headers_claims = { "email" }, upstream_headers_names = { "X-Email" } }
+plain = engine {}
+--- tls
+location / {
+    content_by_lua_block {
+        local cjson = require "cjson"
+        ngx.say(cjson.encode(kb.headers), " ", tostring(kb:decide().headers.authorization), " ", tostring(plain:decide().headers.authorization))
+    }
+}
+--- run
+is(call(cert => 'client', token => 'bound')->{body}, "[\"X-Email\"] false nil\n", 'false: to be removed');
+--- no_error_log
+[error]
+
+=== TEST 29: claims go to the client as headers, in place of the upstream's where the token has them
+--- engine
+kb = engine { downstream_headers_claims = { "sub", "email", { "act", "sub" } }, downstream_headers_names = { "X-User", "X-Email", "X-Actor" } }
+plain = engine {}
+--- tls
+location / { access_by_lua_block { kb:access() } header_filter_by_lua_block { kb:header_filter() } proxy_pass http://$UPSTREAM; }
+location /own { access_by_lua_block { kb:access() } header_filter_by_lua_block { kb:header_filter() } content_by_lua_block { ngx.say("own") } }
+location /unfiltered { rewrite ^ /named break; access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+location /plain { rewrite ^ /named break; access_by_lua_block { plain:access() } header_filter_by_lua_block { plain:header_filter() } proxy_pass http://$UPSTREAM; }
+--- tokens eval
++{ rich => { for => 'client', claims => { email => 'a@b', act => { sub => 'x' } } }, evil => { for => 'client', claims => { sub => "x\r\nX-Admin: 1", email => "y\n" } } }
+--- run
+my @names = qw(X-User X-Email X-Actor X-Admin);
+for my $h2 (0, 1) {
+    for my $round (1, 2) {
+        for (['rich', '/named', 'X-User: user-1|X-Email: a@b|X-Actor: x'], ['bound', '/named', 'X-User: user-1|X-Email: upstream'],
+             ['evil', '/named', 'X-User: upstream|X-Email: upstream'], ['rich', '/own', 'X-User: user-1|X-Email: a@b|X-Actor: x'],
+             ['evil', '/own', ''], ['rich', '/unfiltered', 'X-User: upstream|X-Email: upstream'],
+             ['rich', '/plain', 'X-User: upstream|X-Email: upstream']) {
+            my ($token, $path, $expected) = @$_;
+            my $response = call(cert => 'client', token => $token, path => $path, h2 => $h2);
+            is($response->{status}, 200, "$path: $token passes");
+            is(got($response, @names), $expected, "$path: $token");
+        }
+    }
+}
+is(seen(call(cert => 'client', token => 'rich'), 'x-.*'), '', 'the upstream gets none of them');
+for my $path (qw(/named /own)) {
+    my $refused = call(cert => 'thief', token => 'rich', path => $path);
+    is($refused->{status}, 401, "$path: refused");
+    is(got($refused, @names), '', "$path: nothing of the token is told to the thief");
+}
+--- no_error_log
+[error]
+
+=== TEST 30: response headers are those of this request, and stay in ngx.ctx until the filter
+--- engine
+kb = engine { downstream_headers_claims = { "jti" }, downstream_headers_names = { "X-Jti" } }
+--- tls
+location / {
+    access_by_lua_block { kb:access() }
+    header_filter_by_lua_block { kb:header_filter() }
+    content_by_lua_block { ngx.say(ngx.ctx.keybound.response_headers["X-Jti"], " ", ngx.ctx.keybound.claims.jti) }
+}
+--- tokens eval
++{ a => { for => 'client', claims => { jti => 'a' } }, b => { for => 'client', claims => { jti => 'b' } } }
+--- run
+for my $response (calls_on_one_connection(map { { cert => 'client', token => $_, h2 => 1 } } qw(a b a))) {
+    my ($seen) = $response->{body} =~ /^(\w) \1$/;
+    is(got($response, 'X-Jti'), "X-Jti: $seen", "of $seen");
+}
+is(join(' ', map { call(cert => 'client', token => $_)->{body} } qw(b a)), "b b\n a a\n", 'each its own');
+--- no_error_log
+[error]
+
+=== TEST 31: decide() gives the response headers, and none where there are none
+--- engine
+kb = engine({ downstream_headers_claims = { "sub", "email" }, downstream_headers_names = { "X-User", "X-Email" } })
+plain = engine({}, { ctx = false })
+--- tls
+location / {
+    content_by_lua_block {
+        local cjson = require "cjson"
+        local decision = kb:decide()
+        ngx.say(cjson.encode(decision.response_headers), " ", cjson.encode(plain:decide().response_headers), " ", tostring(ngx.header["X-User"]))
+    }
+}
+--- run
+is(call(cert => 'client', token => 'bound')->{body}, "{\"X-User\":\"user-1\"} {} nil\n", 'allowed');
+is(call(cert => 'thief', token => 'bound')->{body}, "null null nil\n", 'refused');
+--- no_error_log
+[error]
+
+=== TEST 32: a refusal says whether possession was not proved
+--- tls
+location / {
+    content_by_lua_block {
+        local decision = kb:decide()
+        ngx.say(decision.reason, " ", tostring(decision.binding))
+    }
+}
+--- run
+for (['client', 'bound', 'allowed nil'], ['thief', 'bound', 'certificate_mismatch true'], ['-', 'bound', 'certificate_missing true'],
+     ['client', 'unbound', 'token_unbound true'], ['client', '-', 'no_token false'], ['client', 'expired', 'token_expired false']) {
+    my ($cert, $token, $expected) = @$_;
+    is(call(cert => $cert, token => $token)->{body}, "$expected\n", $expected);
+}
 --- no_error_log
 [error]

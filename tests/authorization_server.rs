@@ -57,7 +57,7 @@ impl World {
     /// Takes one step of a check; false when it is decided.
     fn step(&mut self, check: &mut Check, now: i64) -> bool {
         match check.step() {
-            Step::Allow(_) | Step::Respond(_) => return false,
+            Step::Allow(_) | Step::Report(_) | Step::Respond(_) => return false,
             Step::Fetch(fetch) => {
                 let fetch = fetch.clone();
                 self.answer(&fetch, |answer| check.fetched(now, answer).expect("a fetch"));
@@ -514,6 +514,34 @@ fn rfc7662_2_3_a_no_answer_is_503_and_is_not_remembered() {
         world.set(INTROSPECTION, active(|_| {}));
         assert_eq!(decide(&mut world, &engine, OPAQUE, NOW), Reason::Allowed);
     }
+}
+
+#[test]
+fn what_is_only_reported_passes_after_the_steps_too_and_with_the_detail() {
+    for (page, reason) in [
+        (Page::Fails(Outcome::Timeout), Reason::IntrospectionUnavailable),
+        (Page::Text(401, "application/json", r#"{"error":"invalid_client"}"#.into()), Reason::ClientRefused),
+        (Page::Json(json!({"active": false})), Reason::TokenInactive),
+        (active(|r| without(r, "cnf")), Reason::TokenUnbound),
+    ] {
+        let run = |report_only: bool| {
+            let engine = engine(|c| c["report_only"] = report_only.into());
+            let mut world = World::with_keys(&["EdDSA"]);
+            world.set(INTROSPECTION, page.clone());
+            let mut check = begin(&engine, OPAQUE, NOW);
+            assert_eq!(world.run(&mut check, NOW), reason);
+            check
+        };
+        let (reported, refused) = (run(true), run(false));
+        let status = reason.answer().status();
+        assert!(matches!(reported.step(), Step::Report(r) if r.reason == reason && r.status == status));
+        assert!(matches!(refused.step(), Step::Respond(r) if r.reason == reason));
+        assert_eq!((reported.reason(), reported.detail()), (Some(reason), refused.detail()));
+    }
+    let engine = engine(|c| c["report_only"] = true.into());
+    let (mut world, mut check) = (World::with_keys(&["EdDSA"]), begin(&engine, OPAQUE, NOW));
+    assert_eq!(world.run(&mut check, NOW), Reason::Allowed);
+    assert!(matches!(check.step(), Step::Allow(_)));
 }
 
 #[test]

@@ -95,6 +95,31 @@ fn check_exits_0_for_allow_and_1_for_deny_and_says_why() {
 }
 
 #[test]
+fn check_says_what_would_only_be_reported_and_exits_as_for_the_refusal() {
+    let folder = Folder::new("report");
+    folder.write("config.json", &config(|c| c["report_only"] = true.into()));
+    for (arguments, code, decision, reason, verified) in [
+        ("--token @token --cert a.der", 0, "allow", "allowed", true),
+        ("--token @token --cert b.der", 1, "report", "certificate_mismatch", false),
+        ("--token @token", 1, "report", "certificate_missing", false),
+    ] {
+        let (status, report) = folder.check(arguments);
+        assert_eq!(status, Some(code), "{arguments}");
+        assert_eq!((&report["decision"], &report["reason"]), (&json!(decision), &json!(reason)), "{arguments}");
+        assert_eq!((&report["claims_verified"], &report["claims"]["sub"]), (&json!(verified), &json!("alice")));
+    }
+    let (issuer, configuration) = nobody();
+    let mut configuration: Value = serde_json::from_slice(&configuration).expect("JSON");
+    configuration["report_only"] = true.into();
+    folder.write("nobody.json", configuration.to_string().as_bytes());
+    folder.write("ca.pem", pem(CLIENT_A).as_bytes());
+    let output = folder.run("check --config nobody.json --token x --cert ca.pem");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!((output.status.code(), &report["decision"]), (Some(2), &json!("report")));
+    assert_eq!(report["detail"], format!("{issuer}/.well-known/openid-configuration: no connection"));
+}
+
+#[test]
 fn the_time_can_be_given() {
     let folder = Folder::new("time");
     let at = |at: i64| {

@@ -131,6 +131,171 @@ fn upstream_headers_are_names_once_each_and_never_those_of_the_protocol() {
 }
 
 #[test]
+fn downstream_headers_are_held_to_the_same_rules() {
+    let with = |claims: Value, names: Value| {
+        refused(|c| {
+            c["downstream_headers_claims"] = claims;
+            c["downstream_headers_names"] = names;
+        })
+    };
+    assert_eq!(with(json!(["sub", ["a", "b"]]), json!(["X-Sub", "Expect"])), "accepted");
+    assert!(with(json!(["sub"]), json!(["X-Sub", "X-B"])).contains("one name for each"));
+    assert!(with(json!(["a", "b"]), json!(["X-A", "x-a"])).contains("twice"));
+    let many = |n: usize| (0..n).map(|i| format!("X-{i}")).collect::<Value>();
+    assert_eq!(with(many(32), many(32)), "accepted");
+    assert!(with(many(33), many(33)).contains("at most 32"));
+    for name in [
+        "X A",
+        "X_A",
+        "X\r\nA",
+        "Connection",
+        "Keep-Alive",
+        "content-length",
+        "Content-Type",
+        "Content-Encoding",
+        "Content-Range",
+        "Transfer-Encoding",
+        "Trailer",
+        "Upgrade",
+        "TE",
+        "Set-Cookie",
+        "WWW-Authenticate",
+    ] {
+        assert!(with(json!(["a"]), json!([name])).starts_with("downstream_headers_names: "), "{name:?}");
+    }
+}
+
+/// A host whose schema has strings only gives an entry that is none as its JSON.
+#[test]
+fn an_entry_that_is_an_array_may_be_a_string_of_its_json() {
+    for name in ["audience_required", "scopes_required", "groups_required", "roles_required"] {
+        let with = |entries: Value| refused(|c| c[name] = entries);
+        assert_eq!(with(json!([["x", "y"], "a b"])), "accepted", "{name}");
+        assert_eq!(with(json!([r#"["x","y"]"#, "a b"])), "accepted", "{name}");
+        assert!(with(json!(["a", "[\"b\""])).starts_with(&format!("{name}[1]: not valid JSON at line 1")), "{name}");
+        assert!(with(json!(["[1]"])).starts_with(&format!("{name}: must be an array")), "{name}");
+        assert!(with(json!(["[]"])).starts_with(&format!("{name}: must be an array")), "{name}");
+        assert!(with(json!([r#"["a",["b"]]"#])).starts_with(&format!("{name}: must be an array")), "{name}");
+    }
+    for direction in ["upstream", "downstream"] {
+        let (claims, names) = (format!("{direction}_headers_claims"), format!("{direction}_headers_names"));
+        let with = |entries: Value| {
+            refused(|c| {
+                c[&claims] = entries;
+                c[&names] = json!(["X-A"]);
+            })
+        };
+        assert_eq!(with(json!([["realm_access", "roles"]])), "accepted");
+        assert_eq!(with(json!([r#"["realm_access","roles"]"#])), "accepted");
+        assert!(with(json!(["["])).starts_with(&format!("{claims}[0]: not valid JSON at line 1")));
+        assert!(with(json!(["[\"\"]"])).starts_with(&format!("{claims}: must be an array of claim names")));
+    }
+}
+
+#[test]
+fn the_words_of_a_string_of_json_are_those_of_the_array() {
+    let decide = |entry: Value| {
+        let engine = Verifier::new(&config(|c| c["groups_required"] = json!([entry]))).expect("accepted");
+        let token = common::mint("ES256", |c| c["groups"] = json!(["Domain Admins"]));
+        let certificate = keybound::cert::ClientCertificate::Der(common::CLIENT_A);
+        engine.verify(token.as_bytes(), certificate, common::NOW).map(|_| ())
+    };
+    assert_eq!(decide(json!(["Domain Admins"])), Ok(()));
+    assert_eq!(decide(json!(r#"["Domain Admins"]"#)), Ok(()));
+    assert_eq!(decide(json!("Domain Admins")), Err(keybound::Reason::InsufficientGroups));
+    assert_eq!(decide(json!(r#"["Domain","Admins"]"#)), Err(keybound::Reason::InsufficientGroups));
+}
+
+#[test]
+fn an_issuer_that_is_an_object_may_be_a_string_of_its_json() {
+    let jwks = common::jwks();
+    let with = |entries: Value| refused(|c| c["issuers_allowed"] = entries);
+    let object = json!({"issuer": "https://other.test", "jwks": jwks});
+    assert_eq!(with(json!([object])), "accepted");
+    assert_eq!(with(json!([object.to_string()])), "accepted");
+    assert!(with(json!([object, object.to_string()])).starts_with("issuers_allowed[1].issuer: occurs twice"));
+    assert!(with(json!([object, "{\"issuer\":"])).starts_with("issuers_allowed[1]: not valid JSON at line 1"));
+    assert!(with(json!(["{}"])).starts_with("issuers_allowed[0].issuer: required"));
+    assert!(with(json!([r#"{"isuer":"a"}"#])).starts_with("issuers_allowed[0].isuer: unknown option"));
+    assert!(with(json!([r#"{"issuer":"a","issuer":"b"}"#])).starts_with("issuers_allowed[0]: must be an issuer"));
+    // In it, too, what is an array may be a string.
+    let nested = json!({"issuer": "https://other.test", "jwks": jwks.to_string(), "audience_required": ["[\"a b\"]"]});
+    assert_eq!(with(json!([nested.to_string()])), "accepted");
+}
+
+#[test]
+fn the_client_may_come_in_arrays_of_one() {
+    let client = |options: Value| {
+        let changed = config(|c| {
+            for (name, value) in options.as_object().expect("object") {
+                c[name] = value.clone();
+            }
+        });
+        keybound::Engine::new(&changed).map_or_else(|e| e.to_string(), |_| "accepted".to_owned())
+    };
+    let jwk: Value = serde_json::from_str(include_str!("common/keys/p256.jwk")).expect("a JWK");
+    let with = |id: Value, auth: Value, secret: Value, jwk: Value, alg: Value| {
+        client(json!({
+            "client_id": id, "client_auth": auth, "client_secret": secret, "client_jwk": jwk, "client_alg": alg,
+            "introspection_endpoint": "https://as.test/i", "token_endpoint": "https://as.test/t",
+            "revocation_endpoint": "https://as.test/r",
+        }))
+    };
+    let (auth, alg) = ("private_key_jwt", "ES256");
+    assert_eq!(with("gw".into(), auth.into(), "s".into(), jwk.clone(), alg.into()), "accepted");
+    assert_eq!(with(json!(["gw"]), json!([auth]), json!(["s"]), json!([jwk]), json!([alg])), "accepted");
+    assert_eq!(with(json!(["gw"]), json!([auth]), json!(["s"]), json!([jwk.to_string()]), json!([alg])), "accepted");
+    for name in ["client_id", "client_auth", "client_secret", "client_jwk", "client_alg"] {
+        let issuer = |value: Value| {
+            let mut object = json!({"issuer": "https://o.test"});
+            object[name] = value;
+            client(json!({"issuers_allowed": [object]}))
+        };
+        for wrong in [json!(["a", "b"]), json!([])] {
+            let what = "an array must have exactly one entry: keybound has one client for each issuer (issuers_allowed has others)";
+            let mut options = json!({});
+            options[name] = wrong.clone();
+            assert_eq!(client(options), format!("{name}: {what}"));
+            assert_eq!(issuer(wrong), format!("issuers_allowed[0].{name}: {what}"));
+        }
+        let mut options = json!({});
+        options[name] = json!([["a"]]);
+        assert!(client(options).starts_with("client_"), "{name}");
+    }
+    assert_eq!(client(json!({"client_id": [["a"]]})), "client_id: must be a string, not an array");
+    // No other option may.
+    assert_eq!(client(json!({"realm": ["r"]})), "realm: must be a string, not an array");
+}
+
+#[test]
+fn rfc8414_2_a_the_url_of_metadata_is_no_issuer() {
+    const MESSAGE: &str = "is the issuer identifier, not the URL of its metadata";
+    for path in ["/.well-known/openid-configuration", "/realms/x/.well-known/oauth-authorization-server"] {
+        let url = format!("https://as.test{path}");
+        assert_eq!(refused(|c| c["issuer"] = url.clone().into()), format!("issuer: {MESSAGE}"));
+        let other = format!("issuers_allowed[0].issuer: {MESSAGE}");
+        assert_eq!(refused(|c| c["issuers_allowed"] = json!([url])), other);
+        assert_eq!(refused(|c| c["issuers_allowed"] = json!([{"issuer": url}])), other);
+    }
+    assert_eq!(refused(|c| c["issuer"] = "https://as.test/realms/well-known/x".into()), "accepted");
+}
+
+#[test]
+fn no_method_goes_without_proof_of_possession() {
+    const NAME: &str = "proof_of_possession_auth_methods_validation";
+    assert_eq!(refused(|c| c[NAME] = true.into()), "accepted");
+    assert!(refused(|c| c[NAME] = false.into()).starts_with(&format!("{NAME}: must be true: keybound skips no check")));
+    let with = |method: &str| refused(|c| c["auth_methods"] = json!(["bearer", method]));
+    assert_eq!(with("bearer"), "accepted");
+    for method in ["password", "client_credentials", "authorization_code", "refresh_token", "userinfo", "kong_oauth2"] {
+        let expected = "is not compatible with proof of possession; must be of bearer, introspection";
+        assert_eq!(with(method), format!("auth_methods: {method} {expected}"));
+    }
+    assert_eq!(with("session"), "auth_methods: session is not supported here; must be of bearer, introspection");
+    assert_eq!(with("sesion"), "auth_methods: must be of bearer, introspection");
+}
+
+#[test]
 fn a_jwk_set_may_be_a_string_of_json() {
     assert_eq!(refused(|c| c["jwks"] = c["jwks"].to_string().into()), "accepted");
     assert!(refused(|c| c["jwks"] = "{}".into()).starts_with("jwks: "));

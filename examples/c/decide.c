@@ -67,6 +67,15 @@ print_granted(const kb_check *check)
         print_str("", value, "\n");
     }
 
+    if (status != KB_E_RANGE) {
+        return status;
+    }
+
+    for (i = 0; (status = kb_check_response_header(check, i, &name, &value)) == KB_OK; i++) {
+        print_str("to the client: ", name, ": ");
+        print_str("", value, "\n");
+    }
+
     return status == KB_E_RANGE ? KB_OK : status;
 }
 
@@ -131,8 +140,13 @@ handle_request(const kb_engine *engine, const kb_facts *facts)
 
     if (status == KB_OK && step == KB_STEP_ALLOW) {
         print_reason(reason);
-        status = print_granted(decision.check);
         rc = ALLOWED;
+
+        /* With report_only a request passes that would be refused: it has no claims and no headers, and its reason is for the log. */
+
+        if (reason == KB_REASON_ALLOWED) {
+            status = print_granted(decision.check);
+        }
 
     } else if (status == KB_OK && step == KB_STEP_RESPOND) {
         print_reason(reason);

@@ -370,6 +370,7 @@ decide(gateway_t *gateway, const kb_facts *facts)
     kb_str       text;
     int32_t      status;
     uint32_t     step, reason;
+    const char  *said;
     kb_decision  decision;
 
     memset(&decision, 0, sizeof(kb_decision));
@@ -386,23 +387,32 @@ decide(gateway_t *gateway, const kb_facts *facts)
     }
 
     rc = FAILED;
+    said = "deny";
     text.ptr = NULL;
 
-    if (status == KB_OK && step == KB_STEP_ALLOW) {
+    if (status == KB_OK && step == KB_STEP_ALLOW && reason == KB_REASON_ALLOWED) {
         status = kb_check_claims(decision.check, &text);
+        said = "allow";
         rc = ALLOWED;
 
-    } else if (status == KB_OK && step == KB_STEP_RESPOND) {
+    } else if (status == KB_OK && (step == KB_STEP_ALLOW || step == KB_STEP_RESPOND)) {
         status = decision.check != NULL ? kb_check_detail(decision.check, &text) : KB_OK;
         rc = DENIED;
+
+        /* With report_only what would be refused passes, and is logged. */
+
+        if (step == KB_STEP_ALLOW) {
+            said = "report";
+            rc = ALLOWED;
+        }
     }
 
     if (status == KB_OK && rc != FAILED) {
-        printf(rc == ALLOWED ? "allow: " : "deny: ");
+        printf("%s: ", said);
         print_reason(reason);
 
         if (text.ptr != NULL) {
-            print_str(rc == ALLOWED ? "claims: " : "detail: ", text, "\n");
+            print_str(reason == KB_REASON_ALLOWED ? "claims: " : "detail: ", text, "\n");
         }
 
     } else {

@@ -50,9 +50,12 @@ local WARN = ngx.WARN
 
 local STEP_ALLOW = C.STEP_ALLOW
 local STEP_RESPOND = C.STEP_RESPOND
+local ALLOWED = C.REASON_ALLOWED
+local BINDING_FIRST = C.REASON_BINDING_FIRST
+local BINDING_LAST = C.REASON_BINDING_LAST
 local CERTIFICATE_REFUSED = C.REASON_CERTIFICATE_REFUSED
 local WANT_CLAIMS = C.WANT_CLAIMS
-local ERRBUF_SIZE = 2048
+local ERRBUF_SIZE = 4096
 
 local engine_ptr_t = ffi.typeof("kb_engine *[1]")
 local bytes_t = ffi.typeof("uint8_t[?]")
@@ -139,11 +142,11 @@ local function secret_of(dict)
 end
 
 
---- The configuration as JSON, with a secret for the store that was asked for.
+--- The configuration as JSON, and as a table.
 -- @treturn string|nil
 -- @treturn nil|string message
--- @treturn table|nil store
-local function prepare_config(config, opts)
+-- @treturn table|nil
+local function read_config(config)
   if type(config) == "table" then
     local err
     config, err = cjson.encode(config)
@@ -157,6 +160,15 @@ local function prepare_config(config, opts)
   if type(decoded) ~= "table" then
     return nil, "the configuration is not a JSON object" .. (err and ": " .. err or "")
   end
+  return config, nil, decoded
+end
+
+
+--- The configuration with a secret for the store that was asked for.
+-- @treturn string|nil
+-- @treturn nil|string message
+-- @treturn table|nil store
+local function prepare_config(config, decoded, opts)
   local has_secret = decoded.store_secret ~= nil
   if opts.store == nil then
     if has_secret then
@@ -167,8 +179,7 @@ local function prepare_config(config, opts)
   if opts.store == opts.metrics then
     return nil, "metrics: must be another zone than store, where nothing may be displaced"
   end
-  local shared
-  shared, err = store.new(opts.store)
+  local shared, err = store.new(opts.store)
   if not shared then
     return nil, err
   end
@@ -189,6 +200,23 @@ local function prepare_config(config, opts)
 end
 
 
+--- Makes an engine of the library.
+-- @treturn cdata|nil
+-- @treturn nil|string message
+local function make_engine(config)
+  local out, errbuf, errlen = engine_ptr_t(), bytes_t(ERRBUF_SIZE), size_t()
+  local rc = lib.kb_engine_new(config, #config, out, errbuf, ERRBUF_SIZE, errlen)
+  if rc == C.E_CONFIG then
+    local len = tonumber(errlen[0])
+    return nil, ffi_str(errbuf, len < ERRBUF_SIZE and len or ERRBUF_SIZE)
+  end
+  if rc ~= C.OK then
+    return nil, library.strerror(rc)
+  end
+  return ffi_gc(out[0], free_engine)
+end
+
+
 --- Makes an engine. Call it in init_by_lua or init_worker_by_lua and keep the result.
 -- @tparam table|string config the configuration (docs/configuration.md), as a table or as JSON
 -- @tparam[opt] table opts `ctx` (boolean, default true): access() leaves the decision in `ngx.ctx.keybound`;
@@ -206,8 +234,11 @@ function _M.new(config, opts)
   if not ok then
     return nil, err
   end
-  local shared
-  config, err, shared = prepare_config(config, opts)
+  local decoded, shared
+  config, err, decoded = read_config(config)
+  if config then
+    config, err, shared = prepare_config(config, decoded, opts)
+  end
   if not config then
     return nil, "keybound.new: " .. err
   end
@@ -216,24 +247,27 @@ function _M.new(config, opts)
     return nil, "keybound.new: " .. source_err
   end
 
-  local out, errbuf, errlen = engine_ptr_t(), bytes_t(ERRBUF_SIZE), size_t()
-  local rc = lib.kb_engine_new(config, #config, out, errbuf, ERRBUF_SIZE, errlen)
-  if rc == C.E_CONFIG then
-    local len = tonumber(errlen[0])
-    return nil, "keybound.new: " .. ffi_str(errbuf, len < ERRBUF_SIZE and len or ERRBUF_SIZE)
+  local ptr
+  ptr, err = make_engine(config)
+  if not ptr then
+    return nil, "keybound.new: " .. err
   end
-  if rc ~= C.OK then
-    return nil, "keybound.new: " .. library.strerror(rc)
+  local has_response_headers = decoded.downstream_headers_names ~= nil
+  if has_response_headers and opts.ctx == false then
+    return nil, "keybound.new: ctx: must not be false with downstream_headers_names: header_filter() needs it"
   end
-  local ptr = ffi_gc(out[0], free_engine)
   for _, warning in ipairs(list(lib.kb_engine_warning, ptr)) do
     ngx_log(WARN, "keybound: ", warning)
   end
+  local headers = list(lib.kb_engine_upstream_header, ptr)
   local self = setmetatable({
     ptr = ptr,
     fill = fill,
     store = shared,
-    headers = list(lib.kb_engine_upstream_header, ptr),
+    headers = headers,
+    has_request_headers = #headers > 0 or decoded.hide_credentials == true,
+    has_response_headers = has_response_headers,
+    report_only = lib.kb_engine_report_only(ptr) == 1,
     flags = opts.ctx == false and 0 or WANT_CLAIMS,
   }, mt)
   ok, err = fetch.prepare(self)
@@ -244,6 +278,37 @@ function _M.new(config, opts)
     return nil, "keybound.new: " .. err
   end
   return self
+end
+
+
+--- The option that a message of the library is about, or a path to it: `issuers_allowed[1].issuer`.
+local function option_of(message)
+  local path, what = message:match("^([^:]*): (.*)$")
+  local behind = path and path:match("^%l[%l%d_]*(.*)$")
+  if not behind or what:find("^unknown option") then
+    return nil
+  end
+  return (behind == "" or behind:find("^[[.]")) and path or nil
+end
+
+
+--- Says whether a configuration is one, and keeps nothing. No file is read and no store is looked for.
+-- @tparam table|string config as for `new`
+-- @treturn true|nil
+-- @treturn nil|string message
+-- @treturn nil|string the option that it is about, or a path to it, where it is about one
+function _M.check(config)
+  local text, err = read_config(config)
+  if not text then
+    return nil, err
+  end
+  local ptr
+  ptr, err = make_engine(text)
+  if not ptr then
+    return nil, err, option_of(err)
+  end
+  lib.kb_engine_free(ffi_gc(ptr, nil))
+  return true
 end
 
 
@@ -295,26 +360,32 @@ local function granted(check)
 end
 
 
---- Takes a refusal over into a table.
+--- Takes a refusal over into a table. One without an answer is only reported.
 local function refusal(reason, answer, token_id)
-  return {
-    allowed = false,
+  local result = {
+    allowed = not answer,
     reason = ffi_str(lib.kb_reason_code(reason)),
-    status = answer.status,
-    www_authenticate = string_of(answer.www_authenticate),
-    retry_after = answer.retry_after_s > 0 and answer.retry_after_s or nil,
-    content_type = string_of(answer.content_type),
-    body = string_of(answer.body),
+    binding = reason >= BINDING_FIRST and reason <= BINDING_LAST,
     token_id = token_id ~= 0 and format("%08x", token_id) or nil,
   }
+  if not answer then
+    result.reported = true
+    return result
+  end
+  result.status = answer.status
+  result.www_authenticate = string_of(answer.www_authenticate)
+  result.retry_after = answer.retry_after_s > 0 and answer.retry_after_s or nil
+  result.content_type = string_of(answer.content_type)
+  result.body = string_of(answer.body)
+  return result
 end
 
 
---- The headers of an allowed check.
+--- The headers that a function of (check, index, name, value) gives.
 -- @return a table of name to value, or to false where the header is to be removed
-local function upstream_headers(check)
+local function headers_of(f, check)
   local headers, i = {}, 0
-  while lib.kb_check_header(check, i, str, str2) == C.OK do
+  while f(check, i, str, str2) == C.OK do
     headers[string_of(str)] = string_of(str2) or false
     i = i + 1
   end
@@ -323,17 +394,21 @@ end
 
 
 --- Takes claims and headers out of the check of an allowed request, as far as they are wanted, and frees it.
-local function take(check, want_claims, want_headers)
+local function take(check, want_claims, want_request_headers, want_response_headers)
   local result = want_claims and granted(check) or nil
-  local headers = want_headers and upstream_headers(check) or nil
+  local headers = want_request_headers and headers_of(lib.kb_check_header, check) or nil
+  if result and want_response_headers then
+    result.response_headers = headers_of(lib.kb_check_response_header, check)
+  end
   lib.kb_check_free(check)
   return result, headers
 end
 
 
---- The refusal in `decision`. A check comes with it where there is more to say.
+--- The refusal in `decision`, or what is only reported. A check comes with it where there is more to say.
 local function refused_at_once()
-  local result = refusal(decision.reason, decision.response, decision.token_id)
+  local answer = decision.step == STEP_RESPOND and decision.response or nil
+  local result = refusal(decision.reason, answer, decision.token_id)
   local check = decision.check
   if check ~= nil then
     decision.check = nil
@@ -348,23 +423,27 @@ end
 
 --- Takes the steps that a decision needs: it yields, and `decision` is another request's afterwards.
 -- @treturn cdata|nil the check of an allowed request
--- @treturn table|nil the refusal
+-- @treturn table|nil the refusal, or what is only reported
 -- @treturn nil|string message where no decision was made
 local function go_on(self)
   local check, token_id = ffi_gc(decision.check, free_check), decision.token_id
   decision.check = nil
   local step, err = steps.run(self, check)
   publish(self)
+  local reason = lib.kb_check_reason(check)
+  local answer
   if step == STEP_ALLOW then
-    return ffi_gc(check, nil)
-  end
-  if step ~= STEP_RESPOND then
+    if reason == ALLOWED then
+      return ffi_gc(check, nil)
+    end
+  elseif step ~= STEP_RESPOND then
     return nil, nil, err
-  end
-  if lib.kb_check_response(check, response) ~= C.OK then
+  elseif lib.kb_check_response(check, response) ~= C.OK then
     return nil, nil, "there is no answer to the refusal"
+  else
+    answer = response
   end
-  local result = refusal(lib.kb_check_reason(check), response, token_id)
+  local result = refusal(reason, answer, token_id)
   if lib.kb_check_detail(check, str) == C.OK then
     result.detail = string_of(str)
   end
@@ -372,10 +451,25 @@ local function go_on(self)
 end
 
 
+--- What decide() gives of a request that is not allowed. One that is only reported goes on without what its client
+-- sent under the names of upstream headers.
+local function not_allowed(self, result)
+  if result.reported then
+    result.headers, result.response_headers = {}, {}
+    for _, name in ipairs(self.headers) do
+      result.headers[name] = false
+    end
+  end
+  return result
+end
+
+
 --- Decides about the current request without acting on it. It may yield: call it where nginx's cosockets are allowed.
--- @treturn table|nil `{ allowed, reason, claims, headers }` of an allowed request;
---   `{ allowed = false, reason, status, www_authenticate, retry_after, content_type, body, token_id, detail }` of a
---   refused one
+-- @treturn table|nil `{ allowed, reason, claims, headers, response_headers }` of an allowed request;
+--   `{ allowed = false, reason, binding, status, www_authenticate, retry_after, content_type, body, token_id, detail }`
+--   of a refused one;
+--   `{ allowed = true, reported = true, reason, binding, headers, response_headers, token_id, detail }` of one that
+--   passes by `report_only`
 -- @treturn nil|string message where no decision was made; that is a refusal
 function _M:decide()
   publish(self)
@@ -383,22 +477,21 @@ function _M:decide()
   if rc ~= C.OK then
     return nil, "keybound.decide: " .. library.strerror(rc)
   end
-  if decision.step == STEP_RESPOND then
-    return refused_at_once()
-  end
   local check, refused, err
-  if decision.step == STEP_ALLOW then
+  if decision.step == STEP_RESPOND or decision.step == STEP_ALLOW and decision.reason ~= ALLOWED then
+    refused = refused_at_once()
+  elseif decision.step == STEP_ALLOW then
     check, decision.check = decision.check, nil
   elseif decision.check ~= nil then
     check, refused, err = go_on(self)
   end
   if refused then
-    return refused
+    return not_allowed(self, refused)
   end
   if not check then
     return nil, "keybound.decide: " .. (err or "a step that this host cannot take")
   end
-  local result, headers = take(check, true, true)
+  local result, headers = take(check, true, true, true)
   if not result then
     return nil, "keybound.decide: the claims cannot be read"
   end
@@ -413,13 +506,22 @@ local function fail(message)
 end
 
 
---- Answers the request with a refusal.
-local function refuse(self, result)
-  ngx_log(WARN, "keybound: refused, reason=", result.reason, ", status=", result.status, ", token=",
-          result.token_id or "-", ", request_id=", ngx.var.request_id,
-          result.detail and ", detail=" or "", result.detail or "")
+--- Logs a refusal, or what is only reported, and leaves it in ngx.ctx.
+local function note(self, result)
+  ngx_log(WARN, "keybound: ", result.reported and "reported" or "refused", ", reason=", result.reason,
+          result.status and ", status=" or "", result.status or "", ", token=", result.token_id or "-",
+          ", request_id=", ngx.var.request_id, result.detail and ", detail=" or "", result.detail or "")
   if self.flags ~= 0 then
     ngx.ctx.keybound = result
+  end
+end
+
+
+--- Answers the request with a refusal; one that is only reported goes on.
+local function refuse(self, result)
+  note(self, result)
+  if result.reported then
+    return
   end
   ngx.status = result.status
   local header = ngx.header
@@ -441,9 +543,9 @@ local function clear_headers(headers)
 end
 
 
---- Lets the request of an allowed check go on: with its claims, and headers for the upstream.
+--- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
 local function allow(self, check)
-  local result, values = take(check, self.flags ~= 0, #self.headers > 0)
+  local result, values = take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers)
   if self.flags ~= 0 then
     if not result then
       return fail("the claims cannot be read")
@@ -454,6 +556,8 @@ local function allow(self, check)
     for name, value in pairs(values) do
       if value then
         set_header(name, value)
+      else
+        clear_header(name)
       end
     end
   end
@@ -475,7 +579,8 @@ end
 
 --- Lets the current request go on, or answers it. Call it in access_by_lua.
 --
--- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`) unless the option `ctx` is false.
+-- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`, `response_headers`) unless the option
+-- `ctx` is false.
 function _M:access()
   clear_headers(self.headers)
   publish(self)
@@ -485,6 +590,9 @@ function _M:access()
   end
   local step = decision.step
   if step == STEP_ALLOW then
+    if decision.reason ~= ALLOWED then
+      return refuse(self, refused_at_once())
+    end
     local check = decision.check
     if check == nil then
       return
@@ -502,6 +610,24 @@ function _M:access()
 end
 
 
+--- Sends the claims of an allowed request to its client, as the headers of `downstream_headers_names`. Call it in
+-- header_filter_by_lua. Headers without a value stay as the upstream sent them.
+function _M:header_filter()
+  if not self.has_response_headers then
+    return
+  end
+  local result = ngx.ctx.keybound
+  local values = result and result.response_headers
+  if not values then
+    return
+  end
+  local header = ngx.header
+  for name, value in pairs(values) do
+    header[name] = value
+  end
+end
+
+
 --- Answers the request with what was counted in a zone, as an OpenMetrics page. Call it in content_by_lua of a location
 -- that only your monitoring reaches.
 -- @tparam string zone name of the `lua_shared_dict` that engines were made with as `metrics`
@@ -509,7 +635,8 @@ _M.metrics = metrics.page
 
 
 --- Answers a request whose client certificate nginx itself refused. Call it in access_by_lua of the location that
--- `error_page 495 496` names: nginx's verdict stands, and the client gets the answer that it gets for other tokens.
+-- `error_page 495 496` names: nginx's verdict stands, with `report_only` too, and the client gets the answer that it
+-- gets for other tokens.
 function _M:refuse_certificate()
   clear_headers(self.headers)
   publish(self)
@@ -518,6 +645,11 @@ function _M:refuse_certificate()
   end
   return refuse(self, refusal(CERTIFICATE_REFUSED, response, 0))
 end
+
+
+--- Whether the connection of the current request asks its client for a certificate, or has asked.
+-- @treturn boolean|nil nil where that cannot be told, as over plain HTTP
+_M.asks_certificate = request.asks_certificate
 
 
 --- The x5t#S256 thumbprint of a certificate (RFC 8705 §3.1).

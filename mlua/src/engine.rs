@@ -48,6 +48,8 @@ fn decide(lua: &Lua, this: &Value, request: &Value) -> Result<Value, Failure> {
         early_data: fields.boolean("early_data")?,
     });
     let decision = lua.create_table()?;
+    let allowed = matches!(check.step(), Step::Allow(_) | Step::Report(_));
+    decision.raw_set("allowed", allowed)?;
     match check.step() {
         Step::Allow(granted) => {
             let headers = lua.create_table()?;
@@ -61,6 +63,19 @@ fn decide(lua: &Lua, this: &Value, request: &Value) -> Result<Value, Failure> {
             decision.raw_set("reason", Reason::Allowed.code())?;
             decision.raw_set("claims", json::claims(lua, granted.claims())?)?;
             decision.raw_set("headers", headers)?;
+            decision.raw_set("response_headers", lua.create_table_from(granted.response_headers())?)?;
+        }
+        Step::Report(response) => {
+            // What the client sent under these names is still to be removed.
+            let headers = lua.create_table()?;
+            for name in this.0.upstream_header_names() {
+                headers.raw_set(name, false)?;
+            }
+            decision.raw_set("step", "allow")?;
+            decision.raw_set("reason", response.reason.code())?;
+            decision.raw_set("reported", true)?;
+            decision.raw_set("headers", headers)?;
+            decision.raw_set("response_headers", lua.create_table()?)?;
         }
         Step::Respond(response) => {
             decision.raw_set("step", "respond")?;

@@ -1,7 +1,7 @@
 //! keybound for Lua: `require "keybound"` in LuaJIT or Lua 5.4.
 //!
 //! Every function gives its result, or `nil` and a message; bad input never throws. Only the decision of a table with
-//! `allowed = true` or `step = "allow"` lets a request through.
+//! `allowed = true` or `step = "allow"` lets a request through; with `reported = true` it would be refused, and passes by `report_only`.
 
 #[cfg(not(any(feature = "luajit", feature = "lua54")))]
 compile_error!("keybound-mlua is built for one Lua: enable the feature `luajit` or `lua54`");

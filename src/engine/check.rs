@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::respond::Response;
+use super::respond::{Changes, Response};
 use crate::binding::Bound;
 use crate::reason::Reason;
 use crate::steps::{Ask, Fetch, FetchAnswer, Refusal, Run, State, StateError, Store, StoreAnswer};
 
 /// What the host does next.
 #[derive(Debug)]
-#[must_use = "anything but Allow is a refusal"]
+#[must_use = "anything but Allow and Report is a refusal"]
 pub enum Step<'c> {
     /// Proxy the request.
     Allow(&'c Granted),
+    /// Proxy the request, without claims and headers of its own, and log the reason: this is what the client would have got if the engine
+    /// did not only report (`report_only`).
+    Report(&'c Response),
     /// Answer the client.
     Respond(&'c Response),
     /// Perform one HTTPS request, then call [`Check::fetched`].
@@ -27,13 +30,14 @@ pub enum Step<'c> {
 pub struct Granted {
     _bound: Bound,
     claims: Vec<u8>,
-    headers: Vec<(Box<str>, Option<String>)>,
+    /// `None` where no headers are configured: what is moved about with each decision stays small.
+    changes: Option<Box<Changes>>,
 }
 
 impl Granted {
     /// Only a checked binding makes one.
-    pub(crate) fn new(bound: Bound, claims: Vec<u8>, headers: Vec<(Box<str>, Option<String>)>) -> Granted {
-        Granted { _bound: bound, claims, headers }
+    pub(crate) fn new(bound: Bound, claims: Vec<u8>, changes: Option<Box<Changes>>) -> Granted {
+        Granted { _bound: bound, claims, changes }
     }
 
     /// The claims of the token as JSON, exactly as its issuer gave them.
@@ -43,7 +47,14 @@ impl Granted {
 
     /// Headers for the upstream: set to the value, or removed where there is none.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&str, Option<&str>)> {
-        self.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
+        let headers = self.changes.as_ref().map_or(&[][..], |changes| &changes.request);
+        headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
+    }
+
+    /// Headers for the client's response. A name may come more than once: all of them are sent.
+    pub fn response_headers(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let headers = self.changes.as_ref().map_or(&[][..], |changes| &changes.response);
+        headers.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 }
 
@@ -62,7 +73,10 @@ impl Check {
     pub fn step(&self) -> Step<'_> {
         match self.run.state() {
             State::Done(Ok(granted)) => Step::Allow(granted),
-            State::Done(Err(refusal)) => Step::Respond(self.engine.response(refusal.reason)),
+            State::Done(Err(refusal)) => {
+                let response = self.engine.response(refusal.reason);
+                if self.engine.report_only() { Step::Report(response) } else { Step::Respond(response) }
+            }
             State::Waiting(Ask::Fetch(fetch), _) => Step::Fetch(fetch),
             State::Waiting(Ask::Store(store), _) => Step::Store(store),
         }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::value::RawValue;
 
+use super::respond::Headers;
 use super::servers::{self, Asked, TlsProfile, TlsProfiles};
 use super::verify::Rules;
 use crate::binding::Mode;
@@ -28,8 +29,8 @@ const MAX_CACHE_ENTRIES: i64 = 1_000_000;
 const MAX_CACHE_BYTES: i64 = 1 << 30;
 /// Largest deadline for a request to an authorization server, in milliseconds.
 const MAX_TIMEOUT: i64 = 60_000;
-/// Most headers that claims are written to.
-const MAX_UPSTREAM_HEADERS: usize = 32;
+/// Most headers that claims are written to, in each direction.
+const MAX_CLAIM_HEADERS: usize = 32;
 
 /// One option, for the parser, its messages and `docs/configuration.md`.
 pub struct OptionDoc {
@@ -65,6 +66,7 @@ options! {
     "endpoint_hosts" "array of strings" "none" "" "Hosts that the issuer's metadata may name, besides the issuer's own: metadata that names another one is not followed there."
     "auth_methods" "array of `bearer`, `introspection`" "both with `client_id`, else `[\"bearer\"]`" "=" "`bearer`: tokens of three parts are JWTs, verified with keys. `introspection`: other tokens are introspected at the first issuer; without `bearer`, all are."
     "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`" "=" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: `cnf` is not looked at."
+    "proof_of_possession_auth_methods_validation" "boolean" "`true`" "=" "`true` says what is the case: there are only methods that are compatible with proof of possession. `false` is refused: keybound skips no check silently."
     "client_certificate_validity" "boolean" "`false`" "" "Checks `notBefore` and `notAfter` of the connection's client certificate, where there is one, on every request: nginx does so at a full handshake only."
     "algorithms" "array of strings" "all of the build" "" "Accepted `alg` values: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, and ES512 with the aws-lc build."
     "token_types" "array of `at+jwt`, `JWT`, `none`" "`[\"at+jwt\"]`" "" "Accepted `typ` values; `none` is a token without `typ`. Only `at+jwt` tells an access token from the issuer's other tokens: of the others, a claim `typ` of `ID`, `Refresh`, `Offline` or `Logout` is refused, `claims_forbidden` must be absent, and unless `claims_required` is set there must be `client_id`, `scope`, `scp`, or `roles` with `azp` or `appid`."
@@ -77,11 +79,11 @@ options! {
     "groups_claim" "array of strings" "`[\"groups\"]`" "=" "Path of the groups claim."
     "roles_required" "array of strings" "none" "=" "Likewise for roles."
     "roles_claim" "array of strings" "`[\"roles\"]`" "=" "Path of the roles claim."
-    "client_id" "string" "none" "=" "The gateway as a client of the issuer. In the body of every request, except with `client_secret_basic` (RFC 8705 §2)."
-    "client_auth" "`tls_client_auth`, `self_signed_tls_client_auth`, `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`" "by what is configured, if that is one thing" "=" "How the gateway authenticates. A client certificate (`tls_client_auth_cert_id`) is offered with each method; the two TLS methods need it."
-    "client_secret" "string" "none" "=" "For the methods with a secret."
-    "client_jwk" "object, or string of JSON or PEM" "none" "=" "The private key of `private_key_jwt`: a JWK, or PKCS#8."
-    "client_alg" "`RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, `HS256`" "by the key: PS256, ES256, ES384, EdDSA; HS256 for a secret" "=" "Algorithm of the assertion. Its audience is the issuer."
+    "client_id" "string, or array of one" "none" "=" "The gateway as a client of the issuer. In the body of every request, except with `client_secret_basic` (RFC 8705 §2)."
+    "client_auth" "`tls_client_auth`, `self_signed_tls_client_auth`, `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt` or `none`; or array of one" "by what is configured, if that is one thing" "=" "How the gateway authenticates. A client certificate (`tls_client_auth_cert_id`) is offered with each method; the two TLS methods need it."
+    "client_secret" "string, or array of one" "none" "=" "For the methods with a secret."
+    "client_jwk" "object, or string of JSON or PEM; or array of one" "none" "=" "The private key of `private_key_jwt`: a JWK, or PKCS#8."
+    "client_alg" "`RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, `HS256`; or array of one" "by the key: PS256, ES256, ES384, EdDSA; HS256 for a secret" "=" "Algorithm of the assertion. Its audience is the issuer."
     "token_endpoint" "string, `https` URL" "from the metadata" "=" "The token endpoint."
     "introspection_endpoint" "string, `https` URL" "from the metadata" "=" "The introspection endpoint."
     "revocation_endpoint" "string, `https` URL" "from the metadata" "=" "The revocation endpoint."
@@ -119,10 +121,15 @@ options! {
     "store_secret" "string, at least 32 characters" "none; with a shared dictionary one is made" "" "The key that seals what workers and nodes share: the same on all of them. Without it nothing is shared. `openssl rand -base64 32` makes one."
     "upstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "=" "Claims that the upstream gets as headers. Strings, numbers and booleans as they are, the rest as JSON. A value with control characters, and a number that cannot be told exactly, is not sent."
     "upstream_headers_names" "array of strings" "none" "=" "The header of each of `upstream_headers_claims`. They are removed from the client's request first, on every path."
+    "downstream_headers_claims" "as `upstream_headers_claims`" "none" "=" "Claims of an allowed request that its client gets as headers of the response."
+    "downstream_headers_names" "array of strings" "none" "=" "The header of each of `downstream_headers_claims`. One that the upstream sent is replaced where the token has the claim, and else left as it is."
+    "hide_credentials" "boolean" "`false`" "=" "An allowed request goes to the upstream without its `Authorization` header. Kong hides by default and then sends the token again in `upstream_access_token_header`: the upstream sees it in both."
+    "report_only" "boolean" "`false`" "" "For rolling out: what would be refused passes, without claims and headers of its own, and is logged and counted (`decision=\"report\"`) with its reason. Of an engine: a verifier tells its decision all the same."
     "realm" "string" "none" "" "`realm` of the challenge."
     "unauthorized_error_message" "string" "`Unauthorized`" "=" "`message` of the JSON body of a 401."
     "forbidden_error_message" "string" "`Forbidden`" "=" "`message` of the JSON body of a 403."
     "expose_error_code" "boolean" "`true`" "=" "Whether the challenge holds `error` and `scope`."
+    "display_errors" "boolean" "`false`" "=" "Tells the client the reason ([reasons.md](reasons.md)): as `reason` of the JSON body, and as `error_description` where the challenge has an `error`."
     "token_cache_entries" "number, 0 to 1000000" "`4096`" "" "Verified tokens that are remembered, per engine, rounded up to a power of two of at least 8; 0: none."
     "token_cache_bytes" "number, bytes, 0 to 1073741824" "`8388608`" "" "Memory of the remembered tokens, per engine."
 }
@@ -186,8 +193,11 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A claim that goes upstream as a header.
-pub(crate) struct UpstreamHeader {
+/// Kong has arrays of these, an entry for each of its clients.
+const OF_ONE: [&str; 5] = ["client_id", "client_auth", "client_secret", "client_alg", "client_jwk"];
+
+/// A claim that goes on as a header.
+pub(crate) struct ClaimHeader {
     pub(crate) name: Box<str>,
     pub(crate) path: Vec<String>,
 }
@@ -204,11 +214,13 @@ pub struct Config {
     pub(crate) timeouts: Timeouts,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) store_secret: Option<String>,
-    pub(crate) upstream_headers: Vec<UpstreamHeader>,
+    pub(crate) headers: Headers,
+    pub(crate) report_only: bool,
     pub(crate) realm: Option<String>,
     pub(crate) unauthorized_message: String,
     pub(crate) forbidden_message: String,
     pub(crate) expose_error_code: bool,
+    pub(crate) display_errors: bool,
     pub(crate) cache_entries: usize,
     pub(crate) cache_bytes: usize,
     pub(crate) skipped_keys: Vec<SkippedKey>,
@@ -242,8 +254,11 @@ impl<'a> Options<'a> {
         prefix: String,
         valid: &[&str],
     ) -> Result<Options<'a>, ConfigError> {
-        let options =
-            Options { members: members.into_iter().map(|(name, value)| (name.into_owned(), value)).collect(), prefix };
+        let members = members.into_iter().map(|(name, value)| match only(&prefix, &name, value) {
+            Ok(value) => Ok((name.into_owned(), value)),
+            Err(e) => Err(e),
+        });
+        let options = Options { members: members.collect::<Result<_, _>>()?, prefix };
         match options.members.iter().find(|(name, _)| !valid.contains(&name.as_str())) {
             Some((name, _)) => Err(options.unknown(name, valid)),
             None => Ok(options),
@@ -328,6 +343,50 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// The entries of an array that may hold more than strings, as text. A schema that has no room for anything else (Kong's) gives such an
+    /// entry as a string of its JSON, which begins with `opens`. What is no array has none.
+    pub(super) fn entries(&self, name: &str, opens: char) -> Result<Option<Vec<Cow<'a, RawValue>>>, ConfigError> {
+        let Some(raw) = self.raw(name) else {
+            return Ok(None);
+        };
+        let entries: Vec<&RawValue> = serde_json::from_str(raw).unwrap_or_default();
+        if entries.len() > json::MAX_MEMBERS {
+            return self.error(name, format_args!("must have at most {} entries", json::MAX_MEMBERS));
+        }
+        let text = |(i, entry): (usize, &'a RawValue)| match serde_json::from_str::<String>(entry.get()) {
+            Ok(text) if text.starts_with(opens) => {
+                json::raw(text).map(Cow::Owned).or_else(|e| self.error(&format!("{name}[{i}]"), e))
+            }
+            _ => Ok(Cow::Borrowed(entry)),
+        };
+        entries.into_iter().enumerate().map(text).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A non-empty array of arrays of strings, or of strings that `split` makes arrays of. `expected` says so.
+    fn lists(
+        &self,
+        name: &str,
+        split: impl Fn(&str) -> Option<Vec<String>>,
+        expected: &str,
+    ) -> Result<Option<Vec<Vec<String>>>, ConfigError> {
+        let Some(entries) = self.entries(name, '[')? else {
+            return Ok(None);
+        };
+        let mut lists = Vec::new();
+        for (i, entry) in entries.iter().enumerate() {
+            let list = match json::parse(entry.get().as_bytes()) {
+                Ok(Value::Str(text)) => split(&text),
+                Ok(other) => string_array(&other),
+                Err(e) => return self.error(&format!("{name}[{i}]"), e),
+            };
+            let Some(list) = list else {
+                return self.error(name, expected);
+            };
+            lists.push(list);
+        }
+        if lists.is_empty() { self.error(name, expected) } else { Ok(Some(lists)) }
+    }
+
     fn rule(
         &self,
         required: &str,
@@ -336,21 +395,13 @@ impl<'a> Options<'a> {
         words: Words,
     ) -> Result<Option<Rule>, ConfigError> {
         let path = self.strings(claim)?;
-        let Some(value) = self.value(required)? else {
+        const EXPECTED: &str = "must be an array of at least one string, or of arrays of strings with spaces";
+        let split = |text: &str| Some(text.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect());
+        let Some(required_words) = self.lists(required, split, EXPECTED)? else {
             return match path {
                 Some(_) => self.error(claim, format_args!("has no effect without {required}")),
                 None => Ok(None),
             };
-        };
-        let entry = |entry: &Value<'_>| match entry {
-            Value::Str(words) => Some(words.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect()),
-            words => string_array(words),
-        };
-        let entries = value.as_array().filter(|entries| !entries.is_empty());
-        let Some(required_words) = entries.and_then(|e| e.iter().map(entry).collect::<Option<Vec<Vec<String>>>>())
-        else {
-            return self
-                .error(required, "must be an array of at least one string, or of arrays of strings with spaces");
         };
         // An entry of spaces only would ask for nothing, and so pass everybody.
         if required_words.iter().any(Vec::is_empty) {
@@ -436,55 +487,51 @@ impl<'a> Options<'a> {
             .map_or_else(|| self.error(NAME, "must be of at+jwt, JWT, none"), Ok)
     }
 
-    fn upstream_headers(&self) -> Result<Vec<UpstreamHeader>, ConfigError> {
-        const CLAIMS: &str = "upstream_headers_claims";
-        const NAMES: &str = "upstream_headers_names";
-        let names = self.strings(NAMES)?.unwrap_or_default();
-        let claims = self.value(CLAIMS)?;
-        let paths: Option<Vec<Vec<String>>> = match &claims {
-            None => Some(Vec::new()),
-            Some(claims) => claims.as_array().filter(|claims| !claims.is_empty()).and_then(|claims| {
-                claims
-                    .iter()
-                    .map(|claim| match claim {
-                        Value::Str(name) if !name.is_empty() => Some(vec![name.clone().into_owned()]),
-                        path => string_array(path),
-                    })
-                    .collect()
-            }),
-        };
-        let Some(paths) = paths else {
-            return self.error(CLAIMS, "must be an array of claim names, or of arrays that are paths");
-        };
+    /// The claims that go on as headers; `own` are the names that mean something else in that direction.
+    fn claim_headers(&self, direction: &str, own: &[&str]) -> Result<Vec<ClaimHeader>, ConfigError> {
+        // They say where a message ends, and of what connection it is.
+        const FRAMING: [&str; 5] = ["connection", "content-length", "transfer-encoding", "upgrade", "te"];
+        let (claims, names_option) = (format!("{direction}_headers_claims"), format!("{direction}_headers_names"));
+        let names = self.strings(&names_option)?.unwrap_or_default();
+        let path = |name: &str| (!name.is_empty()).then(|| vec![name.to_owned()]);
+        let expected = "must be an array of claim names, or of arrays that are paths";
+        let paths = self.lists(&claims, path, expected)?.unwrap_or_default();
         if paths.len() != names.len() {
-            return self.error(NAMES, format_args!("must have one name for each entry of {CLAIMS}"));
+            return self.error(&names_option, format_args!("must have one name for each entry of {claims}"));
         }
-        if names.len() > MAX_UPSTREAM_HEADERS {
-            return self.error(NAMES, format_args!("must have at most {MAX_UPSTREAM_HEADERS} entries"));
+        if names.len() > MAX_CLAIM_HEADERS {
+            return self.error(&names_option, format_args!("must have at most {MAX_CLAIM_HEADERS} entries"));
         }
         for (i, name) in names.iter().enumerate() {
             if !name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') {
-                return self.error(NAMES, "a header name is made of letters, digits and hyphens");
+                return self.error(&names_option, "a header name is made of letters, digits and hyphens");
             }
-            const RESERVED: [&str; 9] = [
-                "authorization",
-                "host",
-                "connection",
-                "content-length",
-                "transfer-encoding",
-                "upgrade",
-                "te",
-                "expect",
-                "cookie",
-            ];
-            if RESERVED.iter().any(|r| name.eq_ignore_ascii_case(r)) {
-                return self.error(NAMES, format_args!("{name} cannot be set from a claim"));
+            if FRAMING.iter().chain(own).any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+                return self.error(&names_option, format_args!("{name} cannot be set from a claim"));
             }
             if names.iter().take(i).any(|n| n.eq_ignore_ascii_case(name)) {
-                return self.error(NAMES, format_args!("{name} occurs twice"));
+                return self.error(&names_option, format_args!("{name} occurs twice"));
             }
         }
-        Ok(names.into_iter().zip(paths).map(|(name, path)| UpstreamHeader { name: name.into(), path }).collect())
+        Ok(names.into_iter().zip(paths).map(|(name, path)| ClaimHeader { name: name.into(), path }).collect())
+    }
+
+    fn headers(&self) -> Result<Headers, ConfigError> {
+        const REQUEST: [&str; 4] = ["authorization", "host", "expect", "cookie"];
+        const RESPONSE: [&str; 7] = [
+            "keep-alive",
+            "trailer",
+            "content-encoding",
+            "content-range",
+            "content-type",
+            "set-cookie",
+            "www-authenticate",
+        ];
+        Ok(Headers {
+            upstream: self.claim_headers("upstream", &REQUEST)?,
+            downstream: self.claim_headers("downstream", &RESPONSE)?,
+            hide_credentials: self.boolean("hide_credentials")?,
+        })
     }
 
     fn auth_methods(&self, client: bool) -> Result<(bool, bool), ConfigError> {
@@ -492,8 +539,18 @@ impl<'a> Options<'a> {
         let Some(names) = self.strings(NAME)? else {
             return Ok((true, client));
         };
-        if names.iter().any(|name| !matches!(name.as_str(), "bearer" | "introspection")) {
-            return self.error(NAME, "must be of bearer, introspection");
+        for name in &names {
+            const VALID: &str = "must be of bearer, introspection";
+            match name.as_str() {
+                "bearer" | "introspection" => {}
+                "session" => return self.error(NAME, format_args!("session is not supported here; {VALID}")),
+                "password" | "client_credentials" | "authorization_code" | "refresh_token" | "userinfo"
+                | "kong_oauth2" => {
+                    return self
+                        .error(NAME, format_args!("{name} is not compatible with proof of possession; {VALID}"));
+                }
+                _ => return self.error(NAME, VALID),
+            }
         }
         let has = |name: &str| names.iter().any(|n| n == name);
         if has("introspection") && !client {
@@ -553,6 +610,13 @@ impl<'a> Options<'a> {
         };
         if lifetimes.max_stale < lifetimes.max_age {
             return self.error("keys_max_stale", "must not be less than keys_max_age");
+        }
+        const VALIDATION: &str = "proof_of_possession_auth_methods_validation";
+        if !self.boolean(VALIDATION)? {
+            return self.error(
+                VALIDATION,
+                "must be true: keybound skips no check silently, and has only methods that are compatible with proof of possession",
+            );
         }
         let algorithms = self.algorithms()?;
         let (bearer, introspection) = self.auth_methods(self.is_set("client_id"))?;
@@ -621,15 +685,31 @@ impl<'a> Options<'a> {
             timeouts: self.timeouts()?,
             lifetimes,
             store_secret: self.store_secret()?,
-            upstream_headers: self.upstream_headers()?,
+            headers: self.headers()?,
+            report_only: self.boolean("report_only")?,
             realm: self.realm()?,
             unauthorized_message: self.string("unauthorized_error_message")?.unwrap_or_else(|| "Unauthorized".into()),
             forbidden_message: self.string("forbidden_error_message")?.unwrap_or_else(|| "Forbidden".into()),
             expose_error_code: self.boolean("expose_error_code")?,
+            display_errors: self.boolean("display_errors")?,
             cache_entries: size("token_cache_entries", 4096, MAX_CACHE_ENTRIES)?,
             cache_bytes: size("token_cache_bytes", 8 << 20, MAX_CACHE_BYTES)?,
             skipped_keys,
         })
+    }
+}
+
+/// The value of an option of [`OF_ONE`], taken out of its array.
+fn only<'a>(prefix: &str, name: &str, value: &'a RawValue) -> Result<&'a RawValue, ConfigError> {
+    if !OF_ONE.contains(&name) || !value.get().starts_with('[') {
+        return Ok(value);
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(value.get()).as_deref() {
+        Ok([one]) => Ok(*one),
+        _ => Err(ConfigError::new(
+            &format!("{prefix}{name}"),
+            "an array must have exactly one entry: keybound has one client for each issuer (issuers_allowed has others)",
+        )),
     }
 }
 
@@ -648,6 +728,9 @@ pub fn document() -> String {
         "# Configuration\n\n\
          One JSON object, the same for every host. An unknown option, a wrong type or a value out of range is refused at load, with\n\
          a message that names the option and what is valid. This file is generated from `src/engine/config.rs` (`make docs`).\n\n\
+         Where an entry of an array may be an object (`issuers_allowed`) or an array (`audience_required`, `scopes_required`,\n\
+         `groups_required`, `roles_required`, `upstream_headers_claims`, `downstream_headers_claims`), a string that begins with `{` or\n\
+         `[` is the JSON of it: for hosts that have strings only, as Kong.\n\n\
          *Per issuer*: an object of `issuers_allowed` may have it, too. *Kong*: the name of the option in Kong Enterprise's\n\
          `openid-connect` plugin; = for the same name.\n\n\
          | option | type | default | per issuer | Kong | meaning |\n\

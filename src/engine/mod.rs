@@ -32,8 +32,7 @@ use crate::reason::Reason;
 use crate::steps::{Host, Refusal, Run};
 use crate::token::Facts;
 use cache::{Known, Memory, Refused};
-use config::UpstreamHeader;
-use respond::Responses;
+use respond::{Headers, Responses, Wording};
 use verify::Rules;
 
 /// The facts of one request, borrowed from the host for one call.
@@ -72,11 +71,27 @@ pub struct Engine {
     introspect_jwt: bool,
     shares: bool,
     responses: Responses,
-    upstream_headers: Vec<UpstreamHeader>,
+    headers: Headers,
+    changes_headers: bool,
+    report_only: bool,
     skipped_keys: Vec<SkippedKey>,
     metrics: Arc<Metrics>,
     /// Facts that cost much to learn. Only ever tried, never waited for: who finds it taken does the work anew.
     memory: Mutex<Memory>,
+}
+
+/// What [`Engine::decide`] decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "anything but Allow and Report is a refusal"]
+pub enum Decision {
+    /// The request goes on.
+    Allow,
+    /// The request goes on although it is refused: the engine only reports (`report_only`).
+    Report(Reason),
+    /// The request is refused; [`Engine::response`] has the answer.
+    Refuse(Reason),
+    /// There are steps to take; [`Engine::begin`] knows which.
+    Steps,
 }
 
 /// How often keys are fetched or taken over for one request.
@@ -140,7 +155,7 @@ impl Engine {
     pub fn new(config: &[u8]) -> Result<Engine, ConfigError> {
         let config = Config::parse(config)?;
         let issuers = config.servers.iter().map(|server| server.issuer.clone()).collect();
-        let metrics = Arc::new(Metrics::new(issuers));
+        let metrics = Arc::new(Metrics::new(issuers, config.report_only));
         let shares = config.store_secret.is_some();
         let shared = Arc::new(Shared::new(config.store_secret));
         let server = |(place, setup)| {
@@ -148,9 +163,16 @@ impl Engine {
             Server::new(setup, place, config.timeouts, config.lifetimes, shared, metrics)
         };
         let scopes = config.rules.scopes();
-        let messages = (config.unauthorized_message, config.forbidden_message);
+        let wording = Wording {
+            realm: config.realm.as_deref(),
+            scopes: scopes.as_deref(),
+            expose_error_code: config.expose_error_code,
+            display_errors: config.display_errors,
+            unauthorized: &config.unauthorized_message,
+            forbidden: &config.forbidden_message,
+        };
         Ok(Engine {
-            responses: Responses::new(config.realm.as_deref(), scopes.as_deref(), config.expose_error_code, &messages),
+            responses: Responses::new(&wording),
             servers: config.servers.into_iter().enumerate().map(server).collect(),
             rules: config.rules,
             tls: config.tls,
@@ -158,7 +180,9 @@ impl Engine {
             introspection: config.introspection,
             introspect_jwt: config.introspect_jwt,
             shares,
-            upstream_headers: config.upstream_headers,
+            changes_headers: !config.headers.is_empty(),
+            headers: config.headers,
+            report_only: config.report_only,
             skipped_keys: config.skipped_keys,
             metrics,
             memory: Mutex::new(Memory::new(config.cache_entries, config.cache_bytes)),
@@ -170,12 +194,16 @@ impl Engine {
         self.rules.needs_certificate()
     }
 
-    /// What the operator should know of the configuration: keys of configured sets that are skipped, checks of servers that are off.
+    /// What the operator should know of the configuration: keys of configured sets that are skipped, checks that are off.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let unverified = self.tls.iter().any(|profile| !profile.verify).then(|| {
             "ssl_verify or tls_client_auth_ssl_verify is false: whoever is on the way can be the authorization server".to_owned()
         });
-        self.skipped_keys.iter().map(ToString::to_string).chain(unverified)
+        let reported = self.report_only.then(|| {
+            "report_only is true: nothing is refused; what would be refused is logged and counted, and passes"
+                .to_owned()
+        });
+        self.skipped_keys.iter().map(ToString::to_string).chain(unverified).chain(reported)
     }
 
     /// Keys of fetched sets that are skipped, and why, as they are now.
@@ -215,14 +243,24 @@ impl Engine {
         self.metrics.values()
     }
 
-    /// Counts a request that the host refused itself.
+    /// Whether what would be refused passes (`report_only`). A host that refuses by itself has to look at it by itself.
+    pub fn report_only(&self) -> bool {
+        self.report_only
+    }
+
+    /// Counts a request that the host refused itself: as a report, where the engine only reports.
     pub fn count_refusal(&self, reason: Reason) {
         self.metrics.decided(Tally::NONE.issuer, Source::None, reason);
     }
 
     /// The headers that an allowed request may carry upstream. The host removes them from every request first, on every path.
     pub fn upstream_header_names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.upstream_headers.iter().map(|h| h.name.as_ref())
+        self.headers.upstream.iter().map(|h| h.name.as_ref())
+    }
+
+    /// Whether an allowed request has headers to be set or removed, which [`Engine::begin`] tells.
+    pub fn changes_headers(&self) -> bool {
+        self.changes_headers
     }
 
     /// The answer to a request that was refused for `reason`.
@@ -231,10 +269,17 @@ impl Engine {
     }
 
     /// Decides at once, without claims and headers. Allocates nothing where the token is remembered.
-    ///
-    /// # Errors
-    /// The reason of the refusal, [`Engine::response`] has the answer for it; `None`: there are steps to take, [`Engine::begin`] knows which.
-    pub fn decide(&self, request: &Request<'_>) -> Result<(), Option<Reason>> {
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
+        match self.at_once(request) {
+            Ok(()) => Decision::Allow,
+            Err(Some(reason)) if self.report_only => Decision::Report(reason),
+            Err(Some(reason)) => Decision::Refuse(reason),
+            Err(None) => Decision::Steps,
+        }
+    }
+
+    /// What comes of a request, whatever is to be done then; `None`: there are steps to take. A result that fits a register.
+    pub(crate) fn at_once(&self, request: &Request<'_>) -> Result<(), Option<Reason>> {
         let mut tally = Tally::NONE;
         let reason = match self.evaluate(request, false, &mut tally) {
             Ok(_bound) => Reason::Allowed,
@@ -276,8 +321,8 @@ impl Engine {
     }
 
     fn grant(&self, Judged { bound, claims }: Judged) -> Granted {
-        let headers = respond::headers(&self.upstream_headers, &claims);
-        Granted::new(bound, claims, headers)
+        let changes = self.changes_headers.then(|| Box::new(self.headers.of(&claims)));
+        Granted::new(bound, claims, changes)
     }
 
     fn evaluate(&self, request: &Request<'_>, claims: bool, tally: &mut Tally) -> Result<Judged, Stop> {

@@ -1,13 +1,13 @@
-//! What a refused client gets, made once at load; and what the upstream of an allowed one gets.
+//! What a refused client gets, made once at load; and the headers that go on with an allowed request and its response.
 
-use super::config::UpstreamHeader;
+use super::config::ClaimHeader;
 use crate::jose::json::{self, Value};
 use crate::reason::{Answer, Reason};
 
 /// The whole answer to a refused request.
 #[derive(Debug)]
 pub struct Response {
-    /// Why, for the log; never sent
+    /// Why, for the log; sent with `display_errors` only
     pub reason: Reason,
     /// HTTP status
     pub status: u16,
@@ -31,18 +31,23 @@ pub(crate) struct Responses {
     internal: Response,
 }
 
+/// What the operator says about refusals.
+pub(crate) struct Wording<'a> {
+    pub(crate) realm: Option<&'a str>,
+    pub(crate) scopes: Option<&'a str>,
+    pub(crate) expose_error_code: bool,
+    pub(crate) display_errors: bool,
+    pub(crate) unauthorized: &'a str,
+    pub(crate) forbidden: &'a str,
+}
+
 impl Responses {
-    pub(crate) fn new(
-        realm: Option<&str>,
-        scopes: Option<&str>,
-        expose_error_code: bool,
-        (unauthorized, forbidden): &(String, String),
-    ) -> Responses {
+    pub(crate) fn new(wording: &Wording<'_>) -> Responses {
         let response = |reason: Reason| {
             let answer = reason.answer();
             let message = match answer {
-                Answer::Challenge | Answer::InvalidToken => unauthorized,
-                Answer::InsufficientScope => forbidden,
+                Answer::Challenge | Answer::InvalidToken => wording.unauthorized,
+                Answer::InsufficientScope | Answer::Forbidden => wording.forbidden,
                 Answer::InvalidRequest => "Bad Request",
                 Answer::TooEarly => "Too Early",
                 Answer::Unavailable => "Service Unavailable",
@@ -53,20 +58,27 @@ impl Responses {
                 Answer::Allow => Answer::Internal.status(),
                 _ => answer.status(),
             };
-            let www_authenticate = matches!(status, 400 | 401 | 403).then(|| {
-                let error = answer.error().filter(|_| expose_error_code);
+            let www_authenticate = answer.challenges().then(|| {
+                let error = answer.error().filter(|_| wording.expose_error_code);
+                let description = error.filter(|_| wording.display_errors).map(|_| reason.code());
                 // Groups and roles answer likewise, but the `scope` to ask for is known for scopes only.
-                let scopes = scopes.filter(|_| error.is_some() && reason == Reason::InsufficientScope);
-                challenge(realm, error, scopes).into()
+                let scopes = wording.scopes.filter(|_| error.is_some() && reason == Reason::InsufficientScope);
+                challenge([
+                    ("realm", wording.realm),
+                    ("error", error),
+                    ("error_description", description),
+                    ("scope", scopes),
+                ])
+                .into()
             });
+            let told = wording.display_errors.then(|| ("reason".into(), Value::Str(reason.code().into())));
+            let body = [("message".into(), Value::Str(message.into()))].into_iter().chain(told);
             Response {
                 reason,
                 status,
                 www_authenticate,
                 retry_after: (answer == Answer::Unavailable).then_some(RETRY_AFTER),
-                body: Value::Object([("message".into(), Value::Str(message.into()))].into_iter().collect())
-                    .to_string()
-                    .into(),
+                body: Value::Object(body.collect()).to_string().into(),
             }
         };
         Responses {
@@ -81,21 +93,46 @@ impl Responses {
 }
 
 /// A `Bearer` challenge (RFC 6750 §3). Each part was checked at load for the characters that it may have.
-fn challenge(realm: Option<&str>, error: Option<&str>, scope: Option<&str>) -> String {
-    let parameters: Vec<String> = [("realm", realm), ("error", error), ("scope", scope)]
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| format!("{name}=\"{value}\"")))
-        .collect();
+fn challenge(parameters: [(&str, Option<&str>); 4]) -> String {
+    let parameters: Vec<String> =
+        parameters.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name}=\"{value}\""))).collect();
     if parameters.is_empty() { "Bearer".into() } else { format!("Bearer {}", parameters.join(", ")) }
 }
 
-/// The value of each upstream header, `None` where the claim is absent or cannot be a header.
-pub(crate) fn headers(wanted: &[UpstreamHeader], claims: &[u8]) -> Vec<(Box<str>, Option<String>)> {
-    if wanted.is_empty() {
-        return Vec::new();
+/// The headers that an allowed request changes.
+pub(crate) struct Headers {
+    /// Claims for the upstream
+    pub(crate) upstream: Vec<ClaimHeader>,
+    /// Claims for the client
+    pub(crate) downstream: Vec<ClaimHeader>,
+    /// Whether the upstream gets no `Authorization`
+    pub(crate) hide_credentials: bool,
+}
+
+/// Those of one request.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// For the upstream: set to the value, or removed where there is none
+    pub(crate) request: Vec<(Box<str>, Option<String>)>,
+    /// For the client
+    pub(crate) response: Vec<(Box<str>, String)>,
+}
+
+impl Headers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.upstream.is_empty() && self.downstream.is_empty() && !self.hide_credentials
     }
-    let claims = json::parse_object(claims).unwrap_or_default();
-    wanted.iter().map(|header| (header.name.clone(), claims.at(&header.path).and_then(header_value))).collect()
+
+    pub(crate) fn of(&self, claims: &[u8]) -> Changes {
+        let claims = json::parse_object(claims).unwrap_or_default();
+        let value = |header: &ClaimHeader| claims.at(&header.path).and_then(header_value);
+        let request = self.upstream.iter().map(|header| (header.name.clone(), value(header)));
+        let response = self.downstream.iter().filter_map(|header| Some((header.name.clone(), value(header)?)));
+        Changes {
+            request: request.chain(self.hide_credentials.then(|| ("authorization".into(), None))).collect(),
+            response: response.collect(),
+        }
+    }
 }
 
 fn header_value(claim: &Value<'_>) -> Option<String> {
@@ -114,8 +151,13 @@ fn header_value(claim: &Value<'_>) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn wording<'a>(realm: Option<&'a str>, scopes: Option<&'a str>, expose_error_code: bool) -> Wording<'a> {
+        let (unauthorized, forbidden) = ("No \"entry\"", "Forbidden");
+        Wording { realm, scopes, expose_error_code, display_errors: false, unauthorized, forbidden }
+    }
+
     fn responses(realm: Option<&str>, scopes: Option<&str>, expose: bool) -> Responses {
-        Responses::new(realm, scopes, expose, &("No \"entry\"".into(), "Forbidden".into()))
+        Responses::new(&wording(realm, scopes, expose))
     }
 
     fn challenge_of(responses: &Responses, reason: Reason) -> &str {
@@ -131,6 +173,8 @@ mod tests {
             (Reason::CertificateMismatch, 401, "Bearer error=\"invalid_token\""),
             (Reason::InsufficientScope, 403, "Bearer error=\"insufficient_scope\", scope=\"read write\""),
             (Reason::InsufficientRoles, 403, "Bearer error=\"insufficient_scope\""),
+            (Reason::DuplicateHeader, 400, "Bearer error=\"invalid_request\""),
+            (Reason::ConsumerNotFound, 403, "-"),
             (Reason::EarlyData, 425, "-"),
             (Reason::InternalError, 500, "-"),
             (Reason::KeysUnavailable, 503, "-"),
@@ -160,7 +204,36 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_json_and_no_answer_holds_a_reason() {
+    fn display_errors_tells_the_reason_in_the_body_and_beside_an_error() {
+        let told = |expose_error_code| {
+            let base = wording(Some("api"), Some("read"), expose_error_code);
+            Responses::new(&Wording { display_errors: true, ..base })
+        };
+        let responses = told(true);
+        for (reason, challenge, body) in [
+            (Reason::NoToken, "Bearer realm=\"api\"", r#"{"message":"No \"entry\"","reason":"no_token"}"#),
+            (
+                Reason::CertificateMismatch,
+                "Bearer realm=\"api\", error=\"invalid_token\", error_description=\"certificate_mismatch\"",
+                r#"{"message":"No \"entry\"","reason":"certificate_mismatch"}"#,
+            ),
+            (
+                Reason::InsufficientScope,
+                "Bearer realm=\"api\", error=\"insufficient_scope\", error_description=\"insufficient_scope\", scope=\"read\"",
+                r#"{"message":"Forbidden","reason":"insufficient_scope"}"#,
+            ),
+            (Reason::ConsumerNotFound, "-", r#"{"message":"Forbidden","reason":"consumer_not_found"}"#),
+            (Reason::KeysUnavailable, "-", r#"{"message":"Service Unavailable","reason":"keys_unavailable"}"#),
+        ] {
+            assert_eq!(challenge_of(&responses, reason), challenge);
+            assert_eq!(&*responses.of(reason).body, body);
+        }
+        let silent = told(false);
+        assert_eq!(challenge_of(&silent, Reason::CertificateMismatch), "Bearer realm=\"api\"");
+    }
+
+    #[test]
+    fn the_body_is_json_and_without_display_errors_no_answer_holds_a_reason() {
         let responses = responses(None, None, true);
         assert_eq!(&*responses.of(Reason::TokenExpired).body, r#"{"message":"No \"entry\""}"#);
         for reason in Reason::ALL {
@@ -174,10 +247,18 @@ mod tests {
 
     #[test]
     fn a_claim_with_control_characters_is_no_header() {
-        let wanted = |name: &str| UpstreamHeader { name: name.into(), path: vec![name.into()] };
-        let wanted = ["s", "n", "big", "huge", "b", "a", "o", "crlf", "del", "empty", "null", "absent"].map(wanted);
+        let wanted = |name: &str| ClaimHeader { name: name.into(), path: vec![name.into()] };
+        let names = ["s", "n", "big", "huge", "b", "a", "o", "crlf", "del", "empty", "null", "absent"];
         let claims = br#"{"s":"x y","n":7,"big":9223372036854775807,"huge":18446744073709551615,"b":true,"a":["p","q"],"o":{"k":"\n"},"crlf":"a\r\nX-Admin: 1","del":"\u007f","empty":"","null":null}"#;
-        let values: Vec<Option<String>> = headers(&wanted, claims).into_iter().map(|(_, value)| value).collect();
+        let headers = Headers {
+            upstream: names.map(wanted).into(),
+            downstream: names.map(wanted).into(),
+            hide_credentials: false,
+        };
+        let changes = headers.of(claims);
+        let given: Vec<&str> = changes.response.iter().map(|(name, _)| name.as_ref()).collect();
+        assert_eq!(given, ["s", "n", "big", "b", "a", "o"]);
+        let values: Vec<Option<String>> = changes.request.into_iter().map(|(_, value)| value).collect();
         let some = |s: &str| Some(s.to_owned());
         assert_eq!(
             values,
@@ -196,5 +277,12 @@ mod tests {
                 None
             ]
         );
+    }
+    #[test]
+    fn hidden_credentials_are_a_header_that_is_removed() {
+        let headers = |hide_credentials| Headers { upstream: Vec::new(), downstream: Vec::new(), hide_credentials };
+        assert_eq!(headers(true).of(b"{}").request, [("authorization".into(), None)]);
+        assert_eq!(headers(false).of(b"{}").request, []);
+        assert!(!headers(true).is_empty() && headers(false).is_empty());
     }
 }

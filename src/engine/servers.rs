@@ -252,19 +252,18 @@ pub(super) fn all(
 ) -> Result<Vec<Parsed>, ConfigError> {
     const ALLOWED: &str = "issuers_allowed";
     let mut all = vec![one(options, options, tls, asked, needs_keys)?];
-    let Some(raw) = options.raw(ALLOWED) else {
+    let Some(entries) = options.entries(ALLOWED, '{')? else {
         return Ok(all);
     };
-    let entries: Vec<&serde_json::value::RawValue> = match serde_json::from_str(raw) {
-        Ok(entries) if !Vec::is_empty(&entries) => entries,
-        _ => return options.error(ALLOWED, "must be an array of issuers, or of objects with issuer"),
-    };
+    if entries.is_empty() {
+        return options.error(ALLOWED, "must be an array of issuers, or of objects with issuer");
+    }
     let valid = [OF_ISSUER, OF_CLIENT].concat();
     for (i, entry) in entries.iter().enumerate() {
         let prefix = format!("{ALLOWED}[{i}].");
         let is_string = entry.get().starts_with('"');
         let own = if is_string {
-            Options::new(vec![("issuer".into(), *entry)], prefix, &valid)?
+            Options::new(vec![("issuer".into(), entry.as_ref())], prefix, &valid)?
         } else {
             match json::members(entry.get().as_bytes()) {
                 Ok(members) => Options::new(members, prefix, &valid)?,
@@ -302,6 +301,9 @@ fn one(
         return own
             .error("issuer", "required: the issuer identifier of the authorization server, as in its tokens' iss");
     };
+    if issuer.contains("/.well-known/") {
+        return own.error("issuer", "is the issuer identifier, not the URL of its metadata");
+    }
     let has_audience =
         ["audience_required", "audience_claim", "insecure_any_audience"].iter().any(|name| own.is_set(name));
     let audience = if has_audience { own.audience()? } else { top.audience()? };

@@ -180,7 +180,7 @@ impl kb_check {
 
     pub(super) fn step(&self) -> u32 {
         match self.0.step() {
-            Step::Allow(_) => KB_STEP_ALLOW,
+            Step::Allow(_) | Step::Report(_) => KB_STEP_ALLOW,
             Step::Respond(_) => KB_STEP_RESPOND,
             Step::Fetch(_) => KB_STEP_FETCH,
             Step::Store(_) => KB_STEP_STORE,
@@ -198,9 +198,11 @@ impl kb_check {
         }
     }
 
+    /// What only a request has that is really allowed.
     fn granted(&self) -> Result<&Granted, i32> {
         match self.0.step() {
             Step::Allow(granted) => Ok(granted),
+            Step::Report(_) => Err(KB_E_RANGE),
             _ => Err(KB_E_STATE),
         }
     }
@@ -292,7 +294,7 @@ pub unsafe extern "C" fn kb_check_step(check: *const kb_check) -> u32 {
     guarded(KB_STEP_INVALID, || unsafe { check.as_ref() }.map_or(KB_STEP_INVALID, kb_check::step))
 }
 
-/// Why: `KB_REASON_ALLOWED`, or the reason of the refusal.
+/// Why: `KB_REASON_ALLOWED`, or the reason of the refusal. A request that passes by `report_only` has `KB_STEP_ALLOW` and a refusal's reason.
 ///
 /// # Returns
 /// The reason; 0 for NULL, while there are steps to take, and after an internal error.
@@ -357,7 +359,7 @@ pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb
 /// Valid until the check is freed.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`.
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`: the request passes by `report_only` alone, and has no claims.
 ///
 /// # Safety
 /// `check` is NULL or live; `json` is writable.
@@ -367,7 +369,8 @@ pub unsafe extern "C" fn kb_check_claims(check: *const kb_check, json: *mut kb_s
     unsafe { read(check, json, |check| check.granted().map(|granted| kb_str::of(granted.claims()))) }
 }
 
-/// A header of the allowed request: set it to the value, or remove it where the value is absent.
+/// A header of the allowed request: set it to the value, or remove it where the value is absent. A request that passes by `report_only`
+/// has none.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`
@@ -393,6 +396,37 @@ pub unsafe extern "C" fn kb_check_header(
         read_header(check, name, value, |check| {
             let (name, value) = check.granted()?.headers().nth(index).ok_or(KB_E_RANGE)?;
             Ok((kb_str::of(name.as_bytes()), kb_str::of_option(value.map(str::as_bytes))))
+        })
+    }
+}
+
+/// A header for the response to an allowed request: send it with this value, whatever the upstream said under that name. A name may come
+/// more than once: then send them all. A request that passes by `report_only` has none.
+///
+/// # Arguments
+/// - `index`: from 0, until `KB_E_RANGE`
+/// - `name`, `value`: receive the header; both are written or neither
+///
+/// # Lifetimes
+/// Valid until the check is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`.
+///
+/// # Safety
+/// `check` is NULL or live; `name` and `value` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_response_header(
+    check: *const kb_check,
+    index: usize,
+    name: *mut kb_str,
+    value: *mut kb_str,
+) -> i32 {
+    // SAFETY: the caller's.
+    unsafe {
+        read_header(check, name, value, |check| {
+            let (name, value) = check.granted()?.response_headers().nth(index).ok_or(KB_E_RANGE)?;
+            Ok((kb_str::of(name.as_bytes()), kb_str::of(value.as_bytes())))
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::reason::Reason;
 
 /// Set in `kb_facts.flags`: the request came in TLS 1.3 early data. Not needed with `ssl`, which tells it itself.
 pub const KB_FACT_EARLY_DATA: u32 = 1;
-/// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims.
+/// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims. One that passed by `report_only` has none.
 pub const KB_WANT_CLAIMS: u32 = 2;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
@@ -63,14 +63,16 @@ pub struct kb_decision {
     pub struct_size: usize,
     /// `KB_STEP_ALLOW`, `KB_STEP_RESPOND`, or what the check has to do first
     pub step: u32,
-    /// Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take
+    /// Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take. With `KB_STEP_ALLOW` another
+    /// one than `KB_REASON_ALLOWED`: the request would be refused for it, and passes by `report_only`, with no claims and no headers
     pub reason: u32,
     /// The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
     pub response: kb_response,
-    /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers for the upstream if some are configured, the
-    /// next step, or the detail of a refusal. Free it with `kb_check_free()`
+    /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
+    /// (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail of a refusal. Not
+    /// NULL where a request passes and claims or headers were asked for. Free it with `kb_check_free()`
     pub check: *mut kb_check,
-    /// The first four octets of the token's SHA-256, for the log: 0 where the request is allowed, or has no token
+    /// The first four octets of the token's SHA-256, for the log: 0 where the reason is `KB_REASON_ALLOWED`, or there is no token
     pub token_id: u32,
     /// 0
     pub reserved: u32,
@@ -162,7 +164,7 @@ pub unsafe extern "C" fn kb_engine_free(engine: *mut kb_engine) {
     unsafe { free_handle(engine) };
 }
 
-/// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why.
+/// What the operator should know of an accepted configuration, one sentence each: keys that are skipped, and why; checks that are off.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`
@@ -192,7 +194,8 @@ pub unsafe extern "C" fn kb_engine_warning(engine: *const kb_engine, index: usiz
 }
 
 /// The headers that an allowed request may carry upstream. Remove each from every request before anything else, on every path:
-/// what the client sent under these names must never reach the upstream.
+/// what the client sent under these names must never reach the upstream. `Authorization` is never among them: with `hide_credentials`
+/// it is `kb_check_header()` that removes it, after the decision.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`
@@ -264,10 +267,24 @@ pub unsafe extern "C" fn kb_engine_shares(engine: *const kb_engine) -> u32 {
     guarded(0, || unsafe { engine.as_ref() }.map_or(0, |engine| u32::from(engine.engine.shares())))
 }
 
-/// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals.
+/// Whether the engine only reports (`report_only`): what it would refuse passes. A host that refuses by itself has to look at this by itself.
+///
+/// # Returns
+/// 1 or 0; 0 for NULL and after an internal error.
+///
+/// # Safety
+/// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_report_only(engine: *const kb_engine) -> u32 {
+    // SAFETY: the caller's.
+    guarded(0, || unsafe { engine.as_ref() }.map_or(0, |engine| u32::from(engine.engine.report_only())))
+}
+
+/// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals. With
+/// `report_only` there is an answer too, and it counts as a report: whether to give it is the host's to decide (`kb_engine_report_only()`).
 ///
 /// # Arguments
-/// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`
+/// - `reason`: such as `KB_REASON_CERTIFICATE_REFUSED`, `KB_REASON_DUPLICATE_HEADER`, `KB_REASON_CONSUMER_NOT_FOUND`
 /// - `response`: receives the answer
 ///
 /// # Lifetimes
@@ -297,7 +314,7 @@ pub unsafe extern "C" fn kb_engine_response(engine: *const kb_engine, reason: u3
 }
 
 /// Decides about a request: the one call of the hot path. It allocates nothing where the token is remembered, no claims are wanted
-/// and no upstream headers are configured.
+/// and no headers are configured.
 ///
 /// # Arguments
 /// - `engine`: the engine
@@ -391,32 +408,28 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
             Err(_) => ClientCertificate::Der(&[]),
         };
     }
-    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.upstream_header_names().len() > 0;
-    let at_once = if whole { Err(None) } else { engine.engine.decide(&request) };
+    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.changes_headers();
+    let at_once = if whole { Err(None) } else { engine.engine.at_once(&request) };
     match at_once {
         Ok(()) => {
             decision.step = KB_STEP_ALLOW;
             decision.reason = Reason::Allowed as u32;
         }
-        Err(Some(reason)) => decision.respond(&engine.engine, &request, reason),
+        Err(Some(reason)) => decision.refuse(&engine.engine, &request, reason),
         Err(None) => {
             let check = engine.engine.begin(&request);
-            match check.reason() {
-                Some(reason) if reason != Reason::Allowed && check.detail().is_none() => {
-                    decision.respond(&engine.engine, &request, reason);
-                }
-                reason => {
-                    if let Some(reason) = reason.filter(|reason| *reason != Reason::Allowed) {
-                        decision.respond(&engine.engine, &request, reason);
-                    }
-                    let check = kb_check::new(check);
-                    decision.step = check.step();
-                    decision.reason = check.reason();
-                    decision.check = Box::into_raw(Box::new(check));
-                    if reason.is_none() {
-                        decision.token_id = request.token_id();
-                    }
-                }
+            let refusal = check.reason().filter(|reason| *reason != Reason::Allowed);
+            match refusal {
+                Some(reason) => decision.refuse(&engine.engine, &request, reason),
+                None if check.reason().is_none() => decision.token_id = request.token_id(),
+                None => {}
+            }
+            // A refusal has a check for its detail alone. What passes has the one that was asked for, even if nothing is in it.
+            if refusal.is_none() || check.detail().is_some() || engine.engine.report_only() {
+                let check = kb_check::new(check);
+                decision.step = check.step();
+                decision.reason = check.reason();
+                decision.check = Box::into_raw(Box::new(check));
             }
         }
     }
@@ -424,10 +437,15 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
 }
 
 impl kb_decision {
-    fn respond(&mut self, engine: &Engine, request: &Request<'_>, reason: Reason) {
-        self.step = KB_STEP_RESPOND;
+    /// Of a refusal, or of what only is reported as one.
+    fn refuse(&mut self, engine: &Engine, request: &Request<'_>, reason: Reason) {
+        if engine.report_only() {
+            self.step = KB_STEP_ALLOW;
+        } else {
+            self.step = KB_STEP_RESPOND;
+            self.response = kb_response::of(engine.response(reason));
+        }
         self.reason = reason as u32;
-        self.response = kb_response::of(engine.response(reason));
         self.token_id = request.token_id();
     }
 }

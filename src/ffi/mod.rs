@@ -66,7 +66,7 @@ pub const KB_E_HTTP: i32 = -11;
 /// The server's answer is larger than asked for.
 pub const KB_E_TOO_LARGE: i32 = -12;
 /// Internal error. Nothing is allowed by a call that returns it; a check that was going on in `kb_check_fetched()` or
-/// `kb_check_stored()` answers RESPOND from then on.
+/// `kb_check_stored()` answers RESPOND from then on, or with `report_only` ALLOW and the reason of an internal error.
 pub const KB_E_PANIC: i32 = -99;
 
 /// Not a step: the handle is NULL or the call failed. Never an allow.
@@ -80,11 +80,22 @@ pub const KB_STEP_FETCH: u32 = 3;
 /// Perform one operation on the shared store and feed the answer to `kb_check_stored()`.
 pub const KB_STEP_STORE: u32 = 4;
 
-/// The reason of an allowed request. All others are refusals: `kb_reason_code()` names them, docs/reasons.md explains them.
+/// The reason of an allowed request. All others are refusals, or with `report_only` what would be one: `kb_reason_code()` names them,
+/// docs/reasons.md explains them.
 pub const KB_REASON_ALLOWED: u32 = 1;
 
+/// A reason for `kb_engine_response()`: a header that may come once came more than once.
+pub const KB_REASON_DUPLICATE_HEADER: u32 = 13;
 /// A reason for `kb_engine_response()`: the host itself refused the client certificate.
 pub const KB_REASON_CERTIFICATE_REFUSED: u32 = 69;
+/// A reason for `kb_engine_response()`: the host knows no consumer for the claims of an allowed token.
+pub const KB_REASON_CONSUMER_NOT_FOUND: u32 = 83;
+
+/// The reasons from this one to `KB_REASON_BINDING_LAST`: the request did not prove possession. A host must not treat such a request as
+/// anonymous.
+pub const KB_REASON_BINDING_FIRST: u32 = 60;
+/// The last number of those reasons.
+pub const KB_REASON_BINDING_LAST: u32 = 79;
 
 /// There is no certificate.
 pub const KB_CERT_NONE: u32 = 0;
@@ -348,6 +359,33 @@ pub extern "C" fn kb_reason_code(reason: u32) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn kb_ssl_supported() -> u32 {
     guarded(0, || u32::from(openssl::functions().is_some()))
+}
+
+/// Whether a server's connection asks its client for a certificate, or has asked: one that was never asked has none to show.
+///
+/// # Arguments
+/// - `ssl`: the connection's `SSL *` of the OpenSSL that this process uses
+///
+/// # Returns
+/// 1: it asks or asked; it has one; or its session was resumed, which does not tell. 0: it was never asked.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_NO_OPENSSL`.
+///
+/// # Safety
+/// `ssl` is NULL, or a live connection that no other thread uses meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_ssl_asks_certificate(ssl: *mut c_void) -> i32 {
+    guarded(KB_E_PANIC, || {
+        if ssl.is_null() {
+            return KB_E_NULL;
+        }
+        // SAFETY: the caller's, and not NULL.
+        match openssl::functions().and_then(|openssl| unsafe { openssl.asks_certificate(ssl) }) {
+            Some(asks) => i32::from(asks),
+            None => KB_E_NO_OPENSSL,
+        }
+    })
 }
 
 /// A pointer as C hands it over, for signatures that take the host's own types.

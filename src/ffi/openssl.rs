@@ -22,14 +22,23 @@ type NewIndex = unsafe extern "C" fn(c_int, c_long, opaque, opaque, Option<OnDup
 
 /// `CRYPTO_EX_INDEX_SSL`
 const EX_INDEX_SSL: c_int = 0;
+/// `SSL_VERIFY_PEER`
+const VERIFY_PEER: c_int = 1;
 
 pub(super) struct Functions {
     peer: Peer,
     i2d_x509: I2d,
     x509_free: Free,
     is_init_finished: Int,
+    asks: Option<Asks>,
     memo: Option<Memo>,
     tls: Option<Tls>,
+}
+
+/// What tells whether a connection asks its client for a certificate.
+struct Asks {
+    verify_mode: Int,
+    session_reused: Int,
 }
 
 enum Peer {
@@ -107,8 +116,16 @@ fn look_up() -> Option<Functions> {
         i2d_x509: function!(c"i2d_X509" as I2d)?,
         x509_free: function!(c"X509_free" as Free)?,
         is_init_finished: function!(c"SSL_is_init_finished" as Int)?,
+        asks: asks(),
         memo: memo(),
         tls: super::tls::look_up(),
+    })
+}
+
+fn asks() -> Option<Asks> {
+    Some(Asks {
+        verify_mode: function!(c"SSL_get_verify_mode" as Int)?,
+        session_reused: function!(c"SSL_session_reused" as Int)?,
     })
 }
 
@@ -150,25 +167,47 @@ impl Functions {
         unsafe { (self.is_init_finished)(ssl) == 0 }
     }
 
+    /// Whether the connection asks its client for a certificate, or has asked; `None` where this OpenSSL does not tell. Of a resumed session it
+    /// cannot be told what was asked at first.
+    ///
+    /// # Safety
+    /// As for [`Functions::early`].
+    pub(super) unsafe fn asks_certificate(&self, ssl: opaque) -> Option<bool> {
+        let asks = self.asks.as_ref()?;
+        // SAFETY: the caller's.
+        unsafe {
+            let asked = (asks.verify_mode)(ssl) & VERIFY_PEER != 0 || (asks.session_reused)(ssl) != 0;
+            Some(asked || self.with_peer(ssl, |_| ()).is_some())
+        }
+    }
+
     /// What is to be known of the peer's certificate; `None` where the peer has none.
     ///
     /// # Safety
     /// As for [`Functions::early`].
     pub(super) unsafe fn identity(&self, ssl: opaque) -> Result<Option<Identity>, Reason> {
+        // SAFETY: the caller's, and the certificate lives while it is looked at.
+        unsafe { self.with_peer(ssl, |x509| self.identity_of(ssl, x509)) }.transpose()
+    }
+
+    /// Looks at the peer's certificate, if there is one.
+    ///
+    /// # Safety
+    /// As for [`Functions::early`].
+    unsafe fn with_peer<T>(&self, ssl: opaque, look: impl FnOnce(opaque) -> T) -> Option<T> {
         // SAFETY: the caller's; an owned certificate is given back below.
         let x509 = match self.peer {
             Peer::Borrowed(get) | Peer::Owned(get) => unsafe { get(ssl) },
         };
         if x509.is_null() {
-            return Ok(None);
+            return None;
         }
-        // SAFETY: `x509` lives: the connection holds it, or we do.
-        let identity = unsafe { self.identity_of(ssl, x509) };
+        let seen = look(x509);
         if matches!(self.peer, Peer::Owned(_)) {
             // SAFETY: the reference that the getter gave us.
             unsafe { (self.x509_free)(x509) };
         }
-        identity.map(Some)
+        Some(seen)
     }
 
     /// # Safety

@@ -179,6 +179,11 @@ pub(crate) fn members(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Jso
     members.map_err(|e| JsonError::of(&e, "expected an object"))
 }
 
+/// A document of one value and nothing else, still as text.
+pub(crate) fn raw(text: String) -> Result<Box<RawValue>, JsonError> {
+    RawValue::from_string(text).map_err(|e| JsonError::of(&e, "not valid JSON"))
+}
+
 #[derive(Clone, Copy)]
 struct Strict<'c> {
     depth: usize,

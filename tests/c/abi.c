@@ -25,6 +25,29 @@ static const char   jwk[] =  /* RFC 7638 section 3.1 */
     "zKnqDKgw\",\"e\":\"AQAB\",\"alg\":\"RS256\",\"kid\":\"2011-04-29\"}";
 
 
+/* An engine with a configuration of the files, and options that begin with a comma. */
+
+static kb_engine *
+engine_with(const data_t *base, const char *options)
+{
+    char        text[sizeof(base->bytes)];
+    size_t      len;
+    kb_engine  *made;
+
+    len = base->len - 1;
+    memcpy(text, base->bytes, len);
+    len += (size_t) snprintf(text + len, sizeof(text) - len, "%s}", options);
+
+    if (base->bytes[base->len - 1] != '}'
+        || kb_engine_new((const uint8_t *) text, len, &made, NULL, 0, NULL) != KB_OK)
+    {
+        exit(3);
+    }
+
+    return made;
+}
+
+
 static kb_facts
 facts_of(const data_t *cert, uint32_t form)
 {
@@ -467,6 +490,19 @@ test_engine_response(void)
     CHECK(response.www_authenticate.len > 6 && memcmp(response.www_authenticate.ptr, "Bearer", 6) == 0);
     CHECK_EQ(kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, NULL), KB_E_NULL);
 
+    CHECK_EQ(kb_engine_response(engine, KB_REASON_DUPLICATE_HEADER, &response), KB_OK);
+    CHECK_EQ(response.status, 400);
+    CHECK(str_is(response.www_authenticate, "Bearer error=\"invalid_request\""));
+    CHECK(strcmp(kb_reason_code(KB_REASON_DUPLICATE_HEADER), "duplicate_header") == 0);
+
+    /* Another token would not help: no challenge. */
+
+    CHECK_EQ(kb_engine_response(engine, KB_REASON_CONSUMER_NOT_FOUND, &response), KB_OK);
+    CHECK_EQ(response.status, 403);
+    CHECK(response.www_authenticate.ptr == NULL);
+    CHECK(str_is(response.body, "{\"message\":\"Forbidden\"}"));
+    CHECK(strcmp(kb_reason_code(KB_REASON_CONSUMER_NOT_FOUND), "consumer_not_found") == 0);
+
     /* An allow has no answer, and no number is one by chance. */
 
     fill(&response);
@@ -502,6 +538,141 @@ test_engine_lists(void)
     CHECK_EQ(kb_engine_upstream_header(engine, SIZE_MAX, &s), KB_E_RANGE);
     CHECK_EQ(kb_engine_upstream_header(bare_engine, 0, &s), KB_E_RANGE);
     CHECK(untouched(&s));
+}
+
+
+/* What would be refused passes, with the reason of that and with nothing else. */
+
+static void
+test_report_only(void)
+{
+    kb_str        s, name, value;
+    size_t        i;
+    kb_facts      facts;
+    kb_engine    *reporting;
+    kb_decision   decision, refused;
+    kb_response   response;
+
+    static const uint32_t  flags[] = { 0, KB_WANT_CLAIMS };
+
+    reporting = engine_with(&config, ",\"report_only\":true,\"hide_credentials\":true");
+    CHECK_EQ(kb_engine_report_only(reporting), 1);
+    CHECK_EQ(kb_engine_report_only(engine), 0);
+    CHECK_EQ(kb_engine_report_only(NULL), 0);
+
+    for (i = 0; i < 2; i++) {
+        facts = facts_of(&other, KB_CERT_DER);
+        facts.flags = flags[i];
+        decide(bare_engine, &facts, &refused);
+        CHECK_EQ(refused.step, KB_STEP_RESPOND);
+
+        decide(reporting, &facts, &decision);
+        CHECK_EQ(decision.step, KB_STEP_ALLOW);
+        CHECK_EQ(decision.reason, refused.reason);
+        CHECK(decision.reason >= KB_REASON_BINDING_FIRST && decision.reason <= KB_REASON_BINDING_LAST);
+        CHECK(decision.token_id != 0 && decision.token_id == refused.token_id);
+        CHECK(decision.response.status == 0 && decision.response.body.ptr == NULL);
+
+        /* The check that comes because of the headers has none of them. */
+
+        CHECK(decision.check != NULL);
+        CHECK_EQ(kb_check_step(decision.check), KB_STEP_ALLOW);
+        CHECK_EQ(kb_check_reason(decision.check), decision.reason);
+        CHECK_EQ(kb_check_claims(decision.check, &s), KB_E_RANGE);
+        CHECK_EQ(kb_check_header(decision.check, 0, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_response_header(decision.check, 0, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_response(decision.check, &response), KB_E_STATE);
+        kb_check_free(decision.check);
+
+        facts.client_cert = str(&der);
+        decide(reporting, &facts, &decision);
+        CHECK_EQ(decision.step, KB_STEP_ALLOW);
+        CHECK_EQ(decision.reason, KB_REASON_ALLOWED);
+        CHECK_EQ(decision.token_id, 0);
+        CHECK_EQ(kb_check_claims(decision.check, &s), KB_OK);
+        kb_check_free(decision.check);
+    }
+
+    /* No token, and too early. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.authorization = str_of(NULL);
+    facts.authorization_n = 0;
+    decide(reporting, &facts, &decision);
+    CHECK(decision.step == KB_STEP_ALLOW && strcmp(kb_reason_code(decision.reason), "no_token") == 0 && decision.token_id == 0);
+    kb_check_free(decision.check);
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.flags = KB_FACT_EARLY_DATA;
+    decide(reporting, &facts, &decision);
+    CHECK(decision.step == KB_STEP_ALLOW && strcmp(kb_reason_code(decision.reason), "early_data") == 0);
+    kb_check_free(decision.check);
+
+    /* What is wrong with the call is no decision. */
+
+    facts.reserved = 1;
+    decision = old_allow();
+    CHECK_EQ(kb_engine_decide(reporting, &facts, &decision), KB_E_ARGUMENT);
+    CHECK(is_empty(&decision));
+
+    /* The host's own refusals have their answer all the same. The names to remove are there. */
+
+    CHECK_EQ(kb_engine_response(reporting, KB_REASON_CERTIFICATE_REFUSED, &response), KB_OK);
+    CHECK_EQ(response.status, 401);
+    CHECK_EQ(kb_engine_upstream_header(reporting, 0, &s), KB_OK);
+    CHECK(str_is(s, "X-Client-Id"));
+    CHECK_EQ(kb_engine_upstream_header(reporting, 2, &s), KB_E_RANGE);
+    kb_engine_free(reporting);
+}
+
+
+/* Headers that are removed from the request after the decision, and headers for the client. */
+
+static void
+test_headers(void)
+{
+    int          i;
+    kb_str       name, value;
+    kb_facts     facts;
+    kb_engine   *made;
+    kb_decision  decision;
+
+    made = engine_with(&config, ",\"hide_credentials\":true,\"downstream_headers_claims\":[\"absent\",\"sub\",\"exp\"],"
+                                "\"downstream_headers_names\":[\"X-None\",\"X-Sub\",\"X-Exp\"]");
+    CHECK_EQ(kb_engine_upstream_header(made, 1, &name), KB_OK);
+    CHECK_EQ(kb_engine_upstream_header(made, 2, &name), KB_E_RANGE);
+
+    for (i = 0; i < 2; i++) {
+        facts = facts_of(&der, KB_CERT_DER);
+        decide(made, &facts, &decision);
+        CHECK_EQ(decision.step, KB_STEP_ALLOW);
+        CHECK(decision.check != NULL);
+
+        CHECK_EQ(kb_check_header(decision.check, 0, &name, &value), KB_OK);
+        CHECK(str_is(name, "X-Client-Id") && str_is(value, "app"));
+        CHECK_EQ(kb_check_header(decision.check, 2, &name, &value), KB_OK);
+        CHECK(str_is(name, "authorization") && value.ptr == NULL);
+        CHECK_EQ(kb_check_header(decision.check, 3, &name, &value), KB_E_RANGE);
+
+        CHECK_EQ(kb_check_response_header(decision.check, 0, &name, &value), KB_OK);
+        CHECK(str_is(name, "X-Sub") && str_is(value, "alice"));
+        CHECK_EQ(kb_check_response_header(decision.check, 1, &name, &value), KB_OK);
+        CHECK(str_is(name, "X-Exp") && str_is(value, "1700001800"));
+
+        fill(&name);
+        fill(&value);
+        CHECK_EQ(kb_check_response_header(decision.check, 2, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_response_header(decision.check, SIZE_MAX, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_response_header(decision.check, 0, NULL, &value), KB_E_NULL);
+        CHECK_EQ(kb_check_response_header(decision.check, 0, &name, NULL), KB_E_NULL);
+        CHECK_EQ(kb_check_response_header(NULL, 0, &name, &value), KB_E_NULL);
+        CHECK(untouched(&name) && untouched(&value));
+        kb_check_free(decision.check);
+
+        facts = facts_of(&other, KB_CERT_DER);
+        check_refused(made, &facts, "certificate_mismatch", 401);
+    }
+
+    kb_engine_free(made);
 }
 
 
@@ -709,6 +880,8 @@ test_no_openssl(void)
     kb_trust  *trust;
 
     CHECK_EQ(kb_ssl_supported(), 0);
+    CHECK_EQ(kb_ssl_asks_certificate(&place), KB_E_NO_OPENSSL);
+    CHECK_EQ(kb_ssl_asks_certificate(NULL), KB_E_NULL);
 
     facts = facts_of(NULL, KB_CERT_NONE);
     facts.ssl = &place;
@@ -751,6 +924,7 @@ check_allowed_(kb_check *check)
     CHECK_EQ(kb_check_header(check, SIZE_MAX, &name, &value), KB_E_RANGE);
     CHECK_EQ(kb_check_header(check, 0, &name, NULL), KB_E_NULL);
     CHECK_EQ(kb_check_header(check, 0, NULL, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_response_header(check, 0, &name, &value), KB_E_RANGE);
     CHECK_EQ(kb_check_fetch_header(check, 0, &name, &value), KB_E_STATE);
     CHECK_EQ(kb_check_fetch_header(check, 0, NULL, &value), KB_E_NULL);
     CHECK(untouched(&name) && untouched(&value));
@@ -1025,6 +1199,8 @@ main(int argc, char **argv)
     run_test("claims outlive the verifier", test_claims);
     run_test("warnings and upstream headers of an engine", test_engine_lists);
     run_test("the answer to a refusal of the host's own", test_engine_response);
+    run_test("report_only: what would be refused passes", test_report_only);
+    run_test("headers that are removed, and headers for the client", test_headers);
     run_test("kb_engine_decide: decisions, new and remembered", test_decide);
     run_test("a certificate in the wrong form, new and remembered", test_form);
     run_test("kb_engine_decide: wrong arguments, and no old decision stays", test_decide_arguments);

@@ -96,6 +96,12 @@ main(int argc, char **argv)
                                 "\"upstream_headers_names\":[\"X-Client-Id\",\"X-Absent\"]");
     put("config.json", "", config, strlen(config));
 
+    mint_config(config, issuer, ",\"report_only\":true,\"hide_credentials\":true,"
+                                "\"upstream_headers_claims\":[\"client_id\"],\"upstream_headers_names\":[\"X-Client-Id\"],"
+                                "\"downstream_headers_claims\":[\"sub\",\"absent\"],"
+                                "\"downstream_headers_names\":[\"X-Sub\",\"X-Absent\"]");
+    put("report.json", "", config, strlen(config));
+
     cert = mint_certificate(other, "client", 0);
     put_certificate("other.pem", "other.der", cert);
     X509_free(cert);

@@ -12,6 +12,7 @@
 
 
 #define NOW       1700000000
+#define REPORT    "{\"issuer\":\"https://as.example\",\"audience_required\":[\"https://api.example\"],\"report_only\":true}"
 #define DISCOVER  "{\"issuer\":\"https://as.example\",\"audience_required\":[\"https://api.example\"]}"
 
 
@@ -27,7 +28,7 @@ static kb_store      store;
 static kb_check     *check, *waiting;
 static kb_answer     failed, answer;
 static kb_claims    *claims, *new_claims;
-static kb_engine    *engine, *discovering, *new_engine;
+static kb_engine    *engine, *discovering, *reporting, *new_engine;
 static kb_counter    counter;
 static kb_exchange  *exchange, *new_exchange;
 static kb_trust     *new_trust;
@@ -59,6 +60,7 @@ decide_panics(void)
     X(kb_strerror, kb_strerror(KB_OK) == NULL) \
     X(kb_reason_code, kb_reason_code(KB_REASON_ALLOWED) == NULL) \
     X(kb_ssl_supported, kb_ssl_supported() == 0) \
+    X(kb_ssl_asks_certificate, kb_ssl_asks_certificate(&s) == KB_E_PANIC) \
     X(kb_certificate_thumbprint, kb_certificate_thumbprint(der.ptr, der.len, form, &out) == KB_E_PANIC && untouched(&out)) \
     X(kb_jwk_thumbprint, kb_jwk_thumbprint(token, token_len, &out) == KB_E_PANIC && untouched(&out)) \
     X(kb_confirmation_match, \
@@ -78,6 +80,7 @@ decide_panics(void)
     X(kb_engine_warning, kb_engine_warning(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_engine_tls, kb_engine_tls(discovering, 0, &tls) == KB_E_PANIC && untouched(&tls)) \
     X(kb_engine_shares, kb_engine_shares(discovering) == 0) \
+    X(kb_engine_report_only, kb_engine_report_only(reporting) == 0) \
     X(kb_engine_counter, kb_engine_counter(engine, 0, &counter) == KB_E_PANIC && untouched(&counter)) \
     X(kb_engine_counters, kb_engine_counters(engine, values, 4096, &n) == KB_E_PANIC && untouched(&values) && untouched(&n)) \
     X(kb_engine_response, kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, &response) == KB_E_PANIC) \
@@ -90,6 +93,8 @@ decide_panics(void)
     X(kb_check_detail, kb_check_detail(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_claims, kb_check_claims(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_header, kb_check_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
+    X(kb_check_response_header, \
+      kb_check_response_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
     X(kb_check_fetch, kb_check_fetch(waiting, &fetch) == KB_E_PANIC && untouched(&fetch)) \
     X(kb_check_fetch_header, kb_check_fetch_header(waiting, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
     X(kb_check_fetched, kb_check_fetched(waiting, NOW, &failed) == KB_E_PANIC) \
@@ -237,6 +242,8 @@ main(int argc, char **argv)
         || reason != KB_REASON_ALLOWED
         || kb_engine_decide(engine, &facts, &decision) != KB_OK
         || decision.step != KB_STEP_ALLOW || decision.check == NULL
+        || kb_engine_new((const uint8_t *) REPORT, sizeof(REPORT) - 1, &reporting, NULL, 0, NULL) != KB_OK
+        || kb_engine_report_only(reporting) != 1
         || make_waiting() != 0)
     {
         return 3;

@@ -185,6 +185,14 @@ row expired client.pem token_expired
 row tampered client.pem signature_invalid
 row forged client.pem signature_invalid
 row unbound client.pem token_unbound
+report=("$bin/decide" "$data/report.json" "$data/allow.header")
+reports='warning: report_only is true: nothing is refused; what would be refused is logged and counted, and passes'
+says "decide: report_only, allowed" 0 allowed "$claims" "$reports" 'removed from the request: X-Client-Id' 'X-Client-Id: app' \
+  'authorization is not sent' 'to the client: X-Sub: alice' -- "${report[@]}" "$data/client.pem" $now
+says "decide: report_only, another certificate passes" 0 certificate_mismatch 'removed from the request: X-Client-Id' -- \
+  "${report[@]}" "$data/other.pem" $now
+check "decide: a report has no claims and no headers" test -z "$(grep -E '"sub"|X-Client-Id: |X-Sub|is not sent|HTTP' "$work/log")"
+memory "decide, reported" "${report[@]}" "$data/other.pem" $now
 printf 'Basic x\n' >"$data/basic.header"
 says "verify: without a time it is now" 1 token_expired -- "$bin/verify" "$config" "$data/allow.token" "$data/client.pem"
 says "decide: without a time it is now" 1 token_expired -- "$bin/decide" "$config" "$data/allow.header" "$data/client.pem"

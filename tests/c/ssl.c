@@ -739,6 +739,52 @@ test_certificate_beside_ssl(void)
 }
 
 
+/* Of a resumed session, and of a certificate that is there, it does not matter what the connection would ask now. */
+
+static void
+test_asks_certificate(void)
+{
+    SSL_CTX       *ctx;
+    SSL_SESSION   *session;
+    connection_t   c, resumed;
+
+    CHECK_EQ(kb_ssl_asks_certificate(NULL), KB_E_NULL);
+
+    c = connect_with(NULL);
+    CHECK_EQ(kb_ssl_asks_certificate(c.server), 1);
+    end(c);
+
+    c = connect_with(&own);
+    CHECK_EQ(kb_ssl_asks_certificate(c.server), 1);
+    SSL_set_verify(c.server, SSL_VERIFY_NONE, NULL);
+    CHECK_EQ(kb_ssl_asks_certificate(c.server), 1);
+    end(c);
+
+    ctx = make_server_context(ON_DEMAND);
+    c = begin(ctx, &own, NULL);
+    CHECK_EQ(kb_ssl_asks_certificate(c.server), 0);
+    shake_hands(c.server, c.client);
+    CHECK_EQ(kb_ssl_asks_certificate(c.server), 0);
+    session = SSL_get1_session(c.client);
+
+    resumed = begin(ctx, &own, session);
+    CHECK_EQ(kb_ssl_asks_certificate(resumed.server), 0);
+    shake_hands(resumed.server, resumed.client);
+    MUST(SSL_session_reused(resumed.server));
+    CHECK_EQ(kb_ssl_asks_certificate(resumed.server), 1);
+
+    /* What nginx's ssl_certificate_by_lua does: it asks on one connection. */
+
+    SSL_set_verify(c.server, SSL_VERIFY_PEER, accept_any);
+    CHECK_EQ(kb_ssl_asks_certificate(c.server), 1);
+
+    end(c);
+    end(resumed);
+    SSL_SESSION_free(session);
+    SSL_CTX_free(ctx);
+}
+
+
 static void
 test_supported(void)
 {
@@ -789,6 +835,7 @@ main(void)
         run_with(tls, "in the handshake", test_in_handshake);
         run_with(tls, "a connection object used again", test_reuse);
         run_with(tls, "SSL_dup", test_dup);
+        run_with(tls, "kb_ssl_asks_certificate", test_asks_certificate);
         run_with(tls, "certificates of 16 KiB and of one byte more", test_large);
         run_with(tls, "a certificate beside the connection", test_certificate_beside_ssl);
         run_with(tls, "the same decisions as from bytes", test_as_bytes);

@@ -545,6 +545,70 @@ test_discovery_failures(void)
 }
 
 
+/* With report_only a check that has its steps behind it passes, whatever came of them, and says what it would be refused for. */
+
+static void
+test_report_only(void)
+{
+    size_t       i;
+    kb_str       s, name, value;
+    kb_check    *check;
+    kb_answer    answer;
+    kb_engine   *engine;
+    kb_response  response;
+
+    static const struct {
+        const char  *body, *code, *detail;
+    } cases[] = {
+        { NULL, "introspection_unavailable", "no answer in time" },
+        { INACTIVE, "token_inactive", NULL },
+        { "{\"active\":true", "introspection_unavailable", "" },
+    };
+
+    engine = new_engine(CLIENT, ",\"report_only\":true,\"introspection_cache_ttl_neg\":0,"
+                                "\"upstream_headers_claims\":[\"sub\"],\"upstream_headers_names\":[\"X-Sub\"]");
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        check = begin_opaque(engine);
+        check_step(check, KB_STEP_FETCH);
+
+        if (cases[i].body != NULL) {
+            feed(check, cases[i].body);
+
+        } else {
+            answer = failure_of(KB_FETCH_TIMEOUT);
+            CHECK_EQ(kb_check_fetched(check, NOW, &answer), KB_OK);
+        }
+
+        check_step(check, KB_STEP_ALLOW);
+        CHECK(reason_is(kb_check_reason(check), cases[i].code));
+        CHECK_EQ(kb_check_detail(check, &s), KB_OK);
+        CHECK_EQ(s.ptr != NULL, cases[i].detail != NULL);
+
+        if (cases[i].detail != NULL && cases[i].detail[0] != '\0') {
+            CHECK(str_is(s, cases[i].detail));
+        }
+
+        fill(&name);
+        fill(&value);
+        fill(&response);
+        CHECK_EQ(kb_check_claims(check, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_header(check, 0, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_response_header(check, 0, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_response(check, &response), KB_E_STATE);
+        CHECK(untouched(&name) && untouched(&value) && untouched(&response));
+        kb_check_free(check);
+    }
+
+    /* The twin that is allowed. */
+
+    check = begin_opaque(engine);
+    feed(check, active);
+    check_ends(check, "allowed", 0, 0, NULL);
+    kb_engine_free(engine);
+}
+
+
 /* What a store holds: one entry is enough for one token. */
 
 typedef struct {
@@ -1572,6 +1636,7 @@ main(int argc, char **argv)
     run_test("a server that says Retry-After is left alone", test_retry_after);
     run_test("metadata, keys, allow", test_discovery);
     run_test("failed metadata and keys are 503", test_discovery_failures);
+    run_test("report_only after steps", test_report_only);
     run_test("what one engine stores another with the same secret reads, and nobody else", test_store);
     run_test("a store that fails costs a fetch, and no decision", test_store_fails);
     run_test("metadata and keys are fetched once for all who share", test_shared_discovery);

@@ -100,6 +100,7 @@ const char *kb_version(void);
 const char *kb_strerror(int32_t status);
 const char *kb_reason_code(uint32_t reason);
 uint32_t kb_ssl_supported(void);
+int32_t kb_ssl_asks_certificate(void *ssl);
 int32_t kb_certificate_thumbprint(const uint8_t *cert,
                                   size_t cert_len,
                                   uint32_t form,
@@ -146,6 +147,7 @@ int32_t kb_engine_tls(const struct kb_engine *engine,
                       size_t index,
                       struct kb_tls *tls);
 uint32_t kb_engine_shares(const struct kb_engine *engine);
+uint32_t kb_engine_report_only(const struct kb_engine *engine);
 int32_t kb_engine_response(const struct kb_engine *engine,
                            uint32_t reason,
                            struct kb_response *response);
@@ -157,11 +159,16 @@ uint32_t kb_check_reason(const struct kb_check *check);
 int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
 int32_t kb_check_detail(const struct kb_check *check,
                         struct kb_str *detail);
-int32_t kb_check_claims(const struct kb_check *check, struct kb_str *json);
+int32_t kb_check_claims(const struct kb_check *check,
+                        struct kb_str *json);
 int32_t kb_check_header(const struct kb_check *check,
                         size_t index,
                         struct kb_str *name,
                         struct kb_str *value);
+int32_t kb_check_response_header(const struct kb_check *check,
+                                 size_t index,
+                                 struct kb_str *name,
+                                 struct kb_str *value);
 int32_t kb_check_fetch(const struct kb_check *check, struct kb_fetch *fetch);
 int32_t kb_check_fetch_header(const struct kb_check *check,
                               size_t index,
@@ -234,7 +241,11 @@ return {
   STEP_FETCH = 3,
   STEP_STORE = 4,
   REASON_ALLOWED = 1,
+  REASON_DUPLICATE_HEADER = 13,
   REASON_CERTIFICATE_REFUSED = 69,
+  REASON_CONSUMER_NOT_FOUND = 83,
+  REASON_BINDING_FIRST = 60,
+  REASON_BINDING_LAST = 79,
   CERT_NONE = 0,
   CERT_DER = 1,
   CERT_PEM = 2,

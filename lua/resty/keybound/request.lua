@@ -1,12 +1,14 @@
 --- Reads the facts of the current nginx request into the struct that libkeybound takes.
 
 local library = require "resty.keybound.library"
+local base = require "resty.core.base"
 local ffi = require "ffi"
 require "resty.core.var"
 
 local C = library.constants
 local lib = library.lib
 
+local get_request = base.get_request
 local ngx_time = ngx.time
 local ngx_var = ngx.var
 local pcall = pcall
@@ -115,6 +117,22 @@ end
 --- Whether the SSL object can be had, and the library can read it.
 local function has_ssl()
   return get_ssl ~= nil and lib.kb_ssl_supported() == 1
+end
+
+
+--- Whether the connection of the current request asks its client for a certificate, or has asked.
+-- @treturn boolean|nil nil where that cannot be told
+function _M.asks_certificate()
+  local r = get_ssl and get_request()
+  local ssl = r and get_ssl(r, ssl_errmsg)
+  if ssl == nil then
+    return nil
+  end
+  local asks = lib.kb_ssl_asks_certificate(ssl)
+  if asks < 0 then
+    return nil
+  end
+  return asks == 1
 end
 
 

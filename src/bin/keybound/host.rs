@@ -30,7 +30,7 @@ pub(crate) trait Flow {
 impl Flow for Check {
     fn ask(&self) -> Ask<'_> {
         match self.step() {
-            Step::Allow(_) | Step::Respond(_) => Ask::Nothing,
+            Step::Allow(_) | Step::Report(_) | Step::Respond(_) => Ask::Nothing,
             Step::Fetch(fetch) => Ask::Fetch(fetch),
             Step::Store(_) => Ask::Store,
         }

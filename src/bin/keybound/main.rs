@@ -45,7 +45,8 @@ enum Command {
     /// Decide about a token and a certificate as the gateway would, and say why.
     ///
     /// Keys that the configuration does not have are fetched, and tokens introspected, as the gateway does it. Prints JSON. Exits 0
-    /// for allow, 1 for deny, 2 for an error: also when the authorization server cannot be asked, which the JSON then says.
+    /// for allow, 1 for deny, 2 for an error: also when the authorization server cannot be asked, which the JSON then says. With
+    /// report_only the decision is "report" where the gateway would only report: the reason and the exit code are those of the refusal.
     Check(check::Arguments),
     /// Ask the authorization server about a token, as the gateway would (RFC 7662).
     ///
