@@ -10,7 +10,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 LIB := target/release/libkeybound.so
 
-.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-cli lint coverage bench header docs install clean
+.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-cli test-rock lint coverage bench header docs install \
+	install-lua install-rock rockspec clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -33,7 +34,7 @@ demo-down: ## stop it
 
 test: ## everything
 	tools/setup.sh test
-	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-cli
+	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-cli test-rock
 	nginx-test/demo.sh run
 	nginx-test/readme.sh
 	nginx-test/memory.sh
@@ -53,6 +54,9 @@ test-nginx: build
 
 test-cli: build
 	nginx-test/cli.sh
+
+test-rock: build
+	packaging/rock.sh
 
 lint: ## format, clippy, rustdoc, luacheck, generated files
 	cargo fmt --all --check
@@ -77,17 +81,29 @@ bench: ## criterion, the ratio to the raw signature, instructions and time of th
 header docs: ## write include/keybound.h, cdefs.lua, docs/reasons.md and docs/configuration.md from the code
 	UPDATE=1 cargo test --quiet --test generated
 
-install: build ## the library, header, pkg-config file, Lua modules and command line, below $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LUADIR)/resty/keybound
+install: build install-lua ## the library, header, pkg-config file, Lua modules with the Kong plugin, and command line, below $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(LIB) $(DESTDIR)$(LIBDIR)/libkeybound.so.$(VERSION)
 	ln -sf libkeybound.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libkeybound.so.1
 	ln -sf libkeybound.so.1 $(DESTDIR)$(LIBDIR)/libkeybound.so
 	install -m 644 include/keybound.h $(DESTDIR)$(PREFIX)/include/
 	sed -e 's|@prefix@|$(PREFIX)|' -e 's|@libdir@|$(LIBDIR)|' -e 's|@version@|$(VERSION)|' packaging/keybound.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/keybound.pc
+	install -m 755 target/release/keybound $(DESTDIR)$(PREFIX)/bin/
+
+install-lua:
+	install -d $(DESTDIR)$(LUADIR)/resty/keybound $(DESTDIR)$(LUADIR)/kong/plugins/keybound
 	install -m 644 lua/resty/keybound.lua $(DESTDIR)$(LUADIR)/resty/
 	install -m 644 lua/resty/keybound/*.lua $(DESTDIR)$(LUADIR)/resty/keybound/
-	install -m 755 target/release/keybound $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 lua/kong/plugins/keybound/*.lua $(DESTDIR)$(LUADIR)/kong/plugins/keybound/
+
+# What LuaRocks calls: Lua modules and the library, each in its directory.
+install-rock: build install-lua
+	install -d $(DESTDIR)$(LIBDIR)
+	install -m 755 $(LIB) $(DESTDIR)$(LIBDIR)/libkeybound.so
+
+rockspec: ## keybound-$(VERSION)-1.rockspec, for `luarocks make`
+	sed 's|@version@|$(VERSION)|' packaging/keybound.rockspec.in > keybound-$(VERSION)-1.rockspec
 
 clean:
 	cargo clean

@@ -619,3 +619,17 @@ for (['client', 'bound', 'allowed nil'], ['thief', 'bound', 'certificate_mismatc
 }
 --- no_error_log
 [error]
+
+=== TEST 33: what an application takes for a header of ours is removed, too, where nginx lets it in
+--- engine
+kb = engine { upstream_headers_claims = { "sub", "absent" }, upstream_headers_names = { "X-User-Name", "X-Absent-Name" } }
+--- tls
+underscores_in_headers on;
+location / { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+--- run
+for my $http2 (0, 1) {
+    my @sent = map { my $name = $_; map { "$_: evil" } $name, $name =~ tr/-/_/r, $name =~ s/-/_/r, $name =~ s/.*\K-/_/r } 'X-User-Name', 'x-aBSENT-nAME';
+    is(seen(call(cert => 'client', token => 'bound', h2 => $http2, headers => [@sent, 'X_Other: stays']), 'x[-_].*'), 'x-user-name: user-1|x_other: stays', "HTTP/" . (1 + $http2));
+}
+--- no_error_log
+[error]

@@ -8,7 +8,8 @@
 #     bench     the tools that count instructions
 #     coverage  cargo llvm-cov, and the LLVM that reads this Rust's profiles
 #     redis     a Redis for the tests, and nginx's client for it
-#     test      build, nginx, as, bench, redis and the test tools
+#     rock      LuaRocks
+#     test      build, nginx, as, bench, redis, rock and the test tools
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -126,6 +127,8 @@ part_bench() { install valgrind; }
 
 part_redis() { install redis-server redis-tools lua-nginx-redis; }
 
+part_rock() { install luarocks; }
+
 part_coverage() {
   local llvm
   llvm=llvm-$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -139,15 +142,16 @@ part_test() {
   part_as
   part_bench
   part_redis
+  part_rock
   install lua5.4 lua-check g++ libssl-dev libcurl4-openssl-dev
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|coverage|redis|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|coverage|redis|rock|test ...'
 for part; do
   case $part in
-    build | nginx | as | bench | coverage | redis | test) ;;
-    *) die "no part named $part: build, nginx, as, bench, coverage, redis, test" ;;
+    build | nginx | as | bench | coverage | redis | rock | test) ;;
+    *) die "no part named $part: build, nginx, as, bench, coverage, redis, rock, test" ;;
   esac
 done
 for part; do "part_$part"; done

@@ -31,6 +31,7 @@ local ffi_str = ffi.string
 local get_request = base.get_request
 local encode_base64 = ngx.encode_base64
 local clear_header = ngx.req.clear_header
+local clear_headers = request.clear_headers
 local set_header = ngx.req.set_header
 local error = error
 local format = string.format
@@ -54,6 +55,12 @@ local ALLOWED = C.REASON_ALLOWED
 local BINDING_FIRST = C.REASON_BINDING_FIRST
 local BINDING_LAST = C.REASON_BINDING_LAST
 local CERTIFICATE_REFUSED = C.REASON_CERTIFICATE_REFUSED
+-- What only the host can find wrong.
+local OF_HOST = {
+  certificate_refused = CERTIFICATE_REFUSED,
+  consumer_not_found = C.REASON_CONSUMER_NOT_FOUND,
+  duplicate_header = C.REASON_DUPLICATE_HEADER,
+}
 local WANT_CLAIMS = C.WANT_CLAIMS
 local ERRBUF_SIZE = 4096
 
@@ -535,14 +542,6 @@ local function refuse(self, result)
 end
 
 
---- What the client sends under the names of upstream headers never reaches the upstream, whatever is decided.
-local function clear_headers(headers)
-  for i = 1, #headers do
-    clear_header(headers[i])
-  end
-end
-
-
 --- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
 local function allow(self, check)
   local result, values = take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers)
@@ -645,6 +644,28 @@ function _M:refuse_certificate()
   end
   return refuse(self, refusal(CERTIFICATE_REFUSED, response, 0))
 end
+
+
+--- A refusal for what the application itself found wrong, as `decide()` gives it; it is counted.
+-- @tparam string reason "certificate_refused", "consumer_not_found" or "duplicate_header" (docs/reasons.md)
+-- @treturn table|nil `{ allowed = false, ... }`, or with `report_only` `{ allowed = true, reported = true, ... }`
+-- @treturn nil|string message
+function _M:refusal(reason)
+  local number = OF_HOST[reason]
+  if not number then
+    return nil, "keybound.refusal: " .. tostring(reason) .. " is no reason of the application's"
+  end
+  local rc = lib.kb_engine_response(self.ptr, number, response)
+  if rc ~= C.OK then
+    return nil, "keybound.refusal: " .. library.strerror(rc)
+  end
+  return not_allowed(self, refusal(number, not self.report_only and response or nil, 0))
+end
+
+
+--- Removes headers from the request, and those that an application may take for them: `X_User` for `X-User`.
+-- @tparam {string,...} names
+_M.clear_headers = clear_headers
 
 
 --- Whether the connection of the current request asks its client for a certificate, or has asked.

@@ -405,7 +405,8 @@ local function connect_failure(err)
   if err == "timeout" then
     return "timeout"
   end
-  if find(err, "could not be resolved", 1, true) or find(err, "resolve", 1, true) then
+  -- nginx's words, and those of Kong's own resolver.
+  if find(err, "resolve", 1, true) or find(err, "DNS resolution", 1, true) then
     return "resolve"
   end
   return "connect"

@@ -9,8 +9,14 @@ local C = library.constants
 local lib = library.lib
 
 local get_request = base.get_request
+local clear_header = ngx.req.clear_header
+local get_headers = ngx.req.get_headers
+local gsub = string.gsub
+local ipairs = ipairs
+local lower = string.lower
 local ngx_time = ngx.time
 local ngx_var = ngx.var
+local pairs = pairs
 local pcall = pcall
 
 local CERT_NONE = C.CERT_NONE
@@ -56,6 +62,38 @@ local AUTHORIZATION_LEN = #AUTHORIZATION
 local ARGS = "args"
 local ARGS_LEN = #ARGS
 local lowcase = ffi.new("char[?]", 32)
+
+
+-- nginx's variable of a header, by its name.
+local variables = {}
+
+local function variable_of(name)
+  local variable = variables[name]
+  if not variable then
+    variable = "http_" .. gsub(lower(name), "-", "_")
+    variables[name] = variable
+  end
+  return variable
+end
+
+
+--- Removes headers from the request, with all that an application may take for them: to CGI, and to many who came after
+-- it, `X_User` is `X-User`. nginx lets such names in where `underscores_in_headers` is on, as in Kong.
+-- @tparam {string,...} names
+function _M.clear_headers(names)
+  for _, name in ipairs(names) do
+    clear_header(name)
+    local variable = variable_of(name)
+    -- The variable has both spellings, too.
+    if ngx_var[variable] then
+      for other in pairs(get_headers(0, true)) do
+        if variable_of(other) == variable then
+          clear_header(other)
+        end
+      end
+    end
+  end
+end
 
 
 --- Sets a kb_str of `facts` from an nginx variable.

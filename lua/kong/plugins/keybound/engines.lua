@@ -1,0 +1,359 @@
+--- From the configuration of a plugin instance to an engine. All instances that are configured alike share one, which
+-- is freed when none is left.
+
+local claims = require "kong.plugins.keybound.claims"
+local keybound = require "resty.keybound"
+local schema = require "kong.plugins.keybound.schema"
+local store = require "resty.keybound.store"
+local cjson = require "cjson.safe"
+
+local concat = table.concat
+local find = string.find
+local gsub = string.gsub
+local ipairs = ipairs
+local match = string.match
+local next = next
+local ngx_now = ngx.now
+local null = ngx.null
+local pairs = pairs
+local setmetatable = setmetatable
+local sort = table.sort
+local tostring = tostring
+local type = type
+
+-- The plugin's own options begin with this one; those before it are the engine's.
+local FIRST_OWN = "shared_dict"
+-- Seconds after which an instance is looked at again: what its references stand for may have changed, or a certificate.
+local AGAIN = 1
+local AGAIN_AFTER_FAILURE = 5
+
+local CERTIFICATES = {
+  "tls_client_auth_cert_id", "token_endpoint_cert_id", "introspection_endpoint_cert_id", "revocation_endpoint_cert_id",
+  "metadata_cert_id",
+}
+
+-- Options that name a header for the upstream, and the variable of nginx that it tells.
+local CERTIFICATE_HEADERS = {
+  client_cert_header_name = "ssl_client_escaped_cert",
+  client_serial_header_name = "ssl_client_serial",
+  client_cert_issuer_dn_header_name = "ssl_client_i_dn",
+  client_cert_subject_dn_header_name = "ssl_client_s_dn",
+  client_cert_fingerprint_header_name = "ssl_client_fingerprint",
+  -- Nobody has a variable for this one: the handler knows it.
+  client_cert_thumbprint_header_name = "thumbprint",
+}
+
+local _M = {
+  -- Headers by which Kong tells the upstream who the client is.
+  IDENTITY = {
+    "X-Consumer-ID", "X-Consumer-Custom-ID", "X-Consumer-Username", "X-Credential-Identifier", "X-Anonymous-Consumer",
+  },
+}
+
+local weak_keys = { __mode = "k" }
+-- What was made of a configuration. It must not refer to it, or neither would ever be freed.
+local instances = setmetatable({}, weak_keys)
+-- By everything that an engine is made of, as text.
+local engines = setmetatable({}, { __mode = "v" })
+
+
+--- What is configured, without what only stands for nothing: Kong writes null, and forms send empty lists and records.
+local function present(value)
+  if value == null then
+    return nil
+  end
+  if type(value) ~= "table" then
+    return value
+  end
+  for _, member in pairs(value) do
+    if member ~= null then
+      return value
+    end
+  end
+  return nil
+end
+
+
+--- JSON, the same text for the same configuration. Members that are Kong's own, such as `$refs`, are left out.
+local function encode(value)
+  if type(value) ~= "table" then
+    return cjson.encode(value)
+  end
+  local parts = {}
+  if value[1] ~= nil then
+    for i, element in ipairs(value) do
+      parts[i] = encode(element)
+    end
+    return "[" .. concat(parts, ",") .. "]"
+  end
+  for name, member in pairs(value) do
+    if find(name, "^[%w_-]") and present(member) ~= nil then
+      parts[#parts + 1] = encode(name) .. ":" .. encode(member)
+    end
+  end
+  sort(parts)
+  return "{" .. concat(parts, ",") .. "}"
+end
+
+
+--- The fields of the configuration, in the order of the schema.
+local function fields()
+  for _, entry in ipairs(schema.fields) do
+    if entry.config then
+      return entry.config.fields
+    end
+  end
+end
+
+
+--- The engine's options as the operator gave them. A default is left to the engine: it refuses options without effect.
+local function engine_options(config)
+  local options = {}
+  for _, entry in ipairs(fields()) do
+    local name, field = next(entry)
+    if name == FIRST_OWN then
+      return options
+    end
+    local value = present(config[name])
+    if value ~= nil and (field.default == nil or encode(value) ~= encode(field.default)) then
+      options[name] = value
+    end
+  end
+end
+
+
+local function is_reference(value)
+  if type(value) == "table" then
+    value = value[1]
+  end
+  return type(value) == "string" and find(value, "^{vault://.*}$") ~= nil
+end
+
+
+--- Adds the Certificate entities of Kong that the options name.
+-- @tparam function certificate_of gives `{ certificate, private_key }` for an id, or nil and a message
+-- @treturn true|nil
+-- @treturn nil|string message
+local function add_certificates(options, certificate_of)
+  local all = {}
+  for name, certificate in pairs(options.client_certificates or all) do
+    all[name] = certificate
+  end
+  for _, option in ipairs(CERTIFICATES) do
+    local id = options[option]
+    if id and not all[id] and claims.is_uuid(id) then
+      local certificate, err = certificate_of(id)
+      if not certificate then
+        return nil, option .. ": " .. err
+      end
+      all[id] = certificate
+    end
+  end
+  options.client_certificates = present(all)
+  return true
+end
+
+
+--- The names of the headers that tell the client's certificate, by nginx's variable; none where they are not wanted.
+local function certificate_headers(config)
+  local headers = {}
+  if config.inject_client_cert_details then
+    for option, variable in pairs(CERTIFICATE_HEADERS) do
+      headers[variable] = present(config[option])
+    end
+  end
+  return headers
+end
+
+
+local function store_of(config)
+  local redis = present(config.redis)
+  if not redis then
+    return present(config.shared_dict)
+  end
+  local spec = {}
+  for name, value in pairs(redis) do
+    if name ~= "$refs" then
+      spec[name] = present(value)
+    end
+  end
+  return { redis = spec }
+end
+
+
+-- Checks of what is not the engine's: the option, and what is wrong with it.
+local function check_own(config)
+  local has = function(name) return present(config[name]) ~= nil end
+  if has "redis" then
+    if has "shared_dict" then
+      return "redis", "contradicts shared_dict: workers share one store"
+    end
+    local ok, err = store.new(store_of(config))
+    if not ok then
+      return "redis", (gsub(err, "^keybound%.store: redis[.:] ?", ""))
+    end
+    if not has "store_secret" then
+      return "store_secret", "required with redis: what is kept there is sealed with it (openssl rand -base64 32)"
+    end
+  elseif has "store_secret" and not has "shared_dict" then
+    return "store_secret", "has no effect without shared_dict or redis"
+  end
+  if has "metrics_dict" and config.metrics_dict == config.shared_dict then
+    return "metrics_dict", "must be another one than shared_dict, where nothing may be displaced"
+  end
+  if config.consumer_optional and not has "consumer_claim" then
+    return "consumer_optional", "has no effect without consumer_claim"
+  end
+  if config.anonymous_on_failed_binding and not has "anonymous" then
+    return "anonymous_on_failed_binding", "has no effect without anonymous"
+  end
+  if config.inject_client_cert_details and config.proof_of_possession_mtls == "off" then
+    return "inject_client_cert_details",
+      "needs proof_of_possession_mtls strict or optional: without it nothing vouches for the certificate"
+  end
+end
+
+
+--- The headers that the plugin may set for the upstream, besides those of Kong: nobody else may.
+local function own_headers(config)
+  local names = {}
+  for _, list in ipairs { present(config.upstream_headers_names) or {}, certificate_headers(config) } do
+    for _, name in pairs(list) do
+      names[#names + 1] = name
+    end
+  end
+  return names
+end
+
+
+--- Adds all headers that the plugin sets to those that the engine sets: it knows which names do not go, and not twice.
+local function add_headers(options, config)
+  local values = {}
+  local names = own_headers(config)
+  for _, name in ipairs(_M.IDENTITY) do
+    names[#names + 1] = name
+  end
+  for i = 1, #names do
+    values[i] = "sub"
+  end
+  local given_names, given_claims = options.upstream_headers_names or {}, options.upstream_headers_claims or {}
+  if #given_names == #given_claims then
+    for i, claim in ipairs(given_claims) do
+      values[i] = claim
+    end
+    options.upstream_headers_names, options.upstream_headers_claims = names, values
+  end
+end
+
+
+--- Checks a configuration when it is written; the engine itself says what is wrong with its options.
+-- @treturn true|nil
+-- @treturn nil|table|string errors by field, as Kong has them
+function _M.check(config)
+  local option, err = check_own(config)
+  if option then
+    return nil, { [option] = err }
+  end
+  local options = engine_options(config)
+  add_headers(options, config)
+  -- The entity is looked up when a worker needs it: here there may be no database.
+  add_certificates(options, function() return { certificate = "-", private_key = "-" } end)
+  local ok
+  ok, err, option = keybound.check(encode(options))
+  if ok then
+    return true
+  end
+  local field = option and match(option, "^[%w_]+")
+  if not field then
+    return nil, err
+  end
+  -- What a reference stands for is known to the workers only.
+  if is_reference(config[field]) then
+    return true
+  end
+  return nil, { [field] = field == option and err:sub(#option + 3) or err }
+end
+
+
+local function make(config, certificate_of)
+  local options = engine_options(config)
+  for name, value in pairs(options) do
+    if is_reference(value) then
+      return nil, name .. ": the reference to a vault could not be resolved"
+    end
+  end
+  local ok, err = add_certificates(options, certificate_of)
+  if not ok then
+    return nil, err
+  end
+  local text = encode(options)
+  local host = {
+    store = store_of(config),
+    metrics = present(config.metrics_dict),
+    certificate_source = present(config.certificate_source),
+  }
+  local key = text .. encode(host)
+  local engine = engines[key]
+  if not engine then
+    engine, err = keybound.new(text, host)
+    if not engine then
+      return nil, err
+    end
+    engines[key] = engine
+  end
+  return engine
+end
+
+
+local function derive(config)
+  local options = {}
+  for name, value in pairs(config) do
+    options[name] = present(value)
+  end
+  return { options = options, headers = own_headers(config), certificate_headers = certificate_headers(config) }
+end
+
+
+--- What there is for a configuration.
+-- @tparam table config the configuration, always the same table for the same instance
+-- @tparam function certificate_of see above
+-- @treturn table|nil `engine`; `options`, the configuration without what is not there; `headers`, the names of those
+--   that the plugin may set for the upstream; `certificate_headers`, those that tell the certificate, by variable
+-- @treturn nil|string message; with an instance, too: then it goes on as it was
+function _M.instance(config, certificate_of)
+  local instance, now = instances[config], ngx_now()
+  if instance and now < instance.again then
+    return instance
+  end
+  local engine, err = make(config, certificate_of)
+  if engine then
+    instance = instance or derive(config)
+    instance.engine, instance.again = engine, now + AGAIN
+    instances[config] = instance
+    return instance
+  end
+  if instance then
+    -- A vault that is away is no reason to refuse everybody.
+    instance.again = now + AGAIN_AFTER_FAILURE
+  end
+  return instance, "the configuration cannot be used: " .. tostring(err)
+end
+
+
+--- The zones where the engines of some instances count.
+-- @tparam table by_config instances, by configuration
+function _M.zones(by_config)
+  local zones, seen = {}, {}
+  for config in pairs(by_config) do
+    local zone = present(config.metrics_dict)
+    if zone and not seen[zone] then
+      seen[zone] = true
+      zones[#zones + 1] = zone
+    end
+  end
+  sort(zones)
+  return zones
+end
+
+
+return _M
