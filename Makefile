@@ -64,7 +64,7 @@ lint: ## format, clippy, rustdoc, luacheck, generated files
 	cargo clippy --locked -p keybound-mlua -- -D warnings
 	cargo clippy --locked -p keybound-mlua --no-default-features --features lua54 -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-	luacheck -q lua
+	luacheck -q lua t/lib
 	cargo test --locked --quiet --test generated
 
 coverage: ## lines of src/ that the Rust tests reach; the C tests, which reach src/ffi, are not counted

@@ -536,7 +536,7 @@ sub calls_on_one_connection {
 }
 
 # s_client(%call): one request by openssl s_client, TLS and HTTP as the caller says
-#   cert, token, tls, host, path: as for `call`; sni; save, resume: files of a session; early: as early data;
+#   cert, token, tls, host, path: as for `call`; sni; save, resume: files of a session; no_ticket; early: as early data;
 #   again: the same call is made a second time on the connection, so many seconds later
 sub s_client { return finish_s_client(start_s_client(@_)) }
 
@@ -552,6 +552,7 @@ sub start_s_client {
     push @words, '-cert', "$PKI/$call{cert}.crt", '-key', "$PKI/$call{cert}.key" if ($call{cert} // '-') ne '-';
     push @words, '-sess_out', $call{save} if $call{save};
     push @words, '-sess_in', $call{resume} if $call{resume};
+    push @words, '-no_ticket' if $call{no_ticket};
     if ($call{early}) {
         return start_command('', @words, '-early_data', write_file("$RUN/early", $last));
     }
@@ -621,9 +622,9 @@ sub log_since {
     return <$in> // '';
 }
 
-# What keybound logged since the last mark, as "STATUS REASON".
+# What keybound, or its Kong plugin, logged since the last mark, as "STATUS REASON".
 sub reasons {
-    return map { /keybound: refused, reason=(\w+), status=(\d+)/ ? "$2 $1" : () } split /\n/, log_since();
+    return map { /(?:keybound: |\[keybound\] )refused, reason=(\w+), status=(\d+)/ ? "$2 $1" : () } split /\n/, log_since();
 }
 
 # All reason codes, for looking whether one leaks.
@@ -723,7 +724,7 @@ sub _replace {
     return $text;
 }
 
-my $DEFAULTS = $JSON->encode({ issuer => $ISSUER, audience_required => [$AUDIENCE], jwks => $JWKS });
+our %DEFAULTS = (issuer => $ISSUER, audience_required => [$AUDIENCE], jwks => $JWKS);
 
 my $CERTIFICATE = <<"EOC";
         ssl_certificate $PKI/server.crt;
@@ -745,13 +746,13 @@ add_block_preprocessor(sub {
     my $lib = defined $block->fake_library ? _fake_library($block->fake_library) : $LIB;
     my $engine = _replace($block->engine // 'kb = engine {}');
     my $http = <<"EOC" . ($block->http_config // '');
-    lua_package_path "$LUA/?.lua;;";
+    lua_package_path "$LUA/?.lua;$ROOT/t/lib/?.lua;;";
     lua_package_cpath "$lib/?.so;;";
     init_by_lua_block {
         local cjson = require "cjson"
         -- The configuration of the tests' issuer with more options; cjson.null takes one out.
         function options(more)
-            local config = cjson.decode([==[$DEFAULTS]==])
+            local config = cjson.decode([==[@{[ json(\%DEFAULTS) ]}]==])
             for name, value in pairs(more or {}) do
                 config[name] = value
                 if value == cjson.null then
