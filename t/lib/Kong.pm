@@ -6,7 +6,7 @@
 #   --- kong eval    the declarative configuration as Perl data, or as JSON without eval; default: no plugins. $UPSTREAM, $AS, $PKI ...
 #                    are replaced. Where it has neither services nor routes, a service `api` with a route `all` for / is added;
 #                    _format_version is added, too
-#   --- flavour      3.9 (default) or 3.4
+#   --- flavour      3.9 (default) or 3.4, whose nginx does not show its SSL object
 #   --- rebuild      a plugin gets a new table with its configuration at each request, as it may in Kong
 #   --- listener     how the TLS server asks for certificates: silent (default: only a plugin does), asks (always, as by a handshake
 #                    modifier), optional_no_ca, optional (nginx verifies by our CA)
@@ -19,6 +19,7 @@
 # Functions:
 #
 #   keybound(OPTION => VALUE...)    an instance of the plugin for the tests' issuer; undef takes an option out
+#   routes(NAME => [PLUGIN...]...)  for a configuration: services with a route /NAME/ each, with these plugins, and one for the rest
 #   kong_reload(CONFIG)             the host takes another configuration; undef, or the errors
 #   kong_errors(CONFIG)             undef, or its errors, nested as the configuration is
 #   plugin_errors(NAME, CONFIG)     those of one instance with this `config`
@@ -35,7 +36,7 @@ use warnings;
 use Keybound;
 use Test::Nginx::Util qw(add_block_preprocessor master_on);
 
-our @EXPORT = qw(keybound kong_reload kong_errors plugin_errors kong_rotate serialized status upstream_saw);
+our @EXPORT = qw(keybound routes kong_reload kong_errors plugin_errors kong_rotate serialized status upstream_saw);
 
 sub import {
     my $to = caller;
@@ -59,6 +60,14 @@ my %LISTENERS = (
 );
 my $ECHO = 'location / { content_by_lua_block { ngx.print(ngx.req.raw_header()) } }';
 my @environment;
+# lua-nginx 0.10.21 has no such function. Whoever declares a name first says what it stands for: here nothing.
+my $NO_SSL_OBJECT = <<'EOL';
+require("ffi").cdef [[
+    int keybound_ngx_var_get(void *r, const char *name, size_t name_len, char *lowcase_buf, int capture_id,
+        const uint8_t **value, size_t *value_len, char **err) __asm__("ngx_http_lua_ffi_var_get");
+    void *keybound_ngx_get_ssl(void *r, const char **err) __asm__("is_not_in_lua_nginx_0_10_21");
+]]
+EOL
 
 # Of a server, as in Kong's nginx-kong.conf.
 sub _phases {
@@ -129,7 +138,8 @@ add_block_preprocessor(sub {
             lua_ssl_trusted_certificate => ["$PKI/ca.crt"], lua_ssl_verify_depth => 1 },
     }));
     write_file($SERIALIZED, '');
-    $block->set_value(engine => "kong = require('kong.runloop').init('$OPTIONS')");
+    my $first = ($block->flavour // '') eq '3.4' ? $NO_SSL_OBJECT : '';
+    $block->set_value(engine => "${first}kong = require('kong.runloop').init('$OPTIONS')");
     $block->set_value(http_config => <<'EOC' . ($block->http_config // ''));
     lua_shared_dict kong 5m;
     lua_shared_dict kong_db_cache 5m;
@@ -196,6 +206,12 @@ sub keybound {
     my %config = (%Keybound::DEFAULTS, jwks => json($Keybound::DEFAULTS{jwks}), %more);
     delete @config{ grep { !defined $config{$_} } keys %config };
     return { name => 'keybound', config => \%config };
+}
+
+sub routes {
+    my (%plugins) = @_;
+    return (services => [{ name => 'api', url => 'http://upstream', routes => [{ name => 'rest', paths => ['/'] },
+        map { { name => $_, paths => ["/$_/"], plugins => $plugins{$_} } } sort keys %plugins] }]);
 }
 
 # The last phase of a request comes after its response.

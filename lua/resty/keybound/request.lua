@@ -66,6 +66,8 @@ local lowcase = ffi.new("char[?]", 32)
 
 -- nginx's variable of a header, by its name.
 local variables = {}
+-- Those of nginx's own, which know one spelling only.
+local KNOWN = { http_user_agent = true, http_x_forwarded_for = true }
 
 local function variable_of(name)
   local variable = variables[name]
@@ -85,7 +87,7 @@ function _M.clear_headers(names)
     clear_header(name)
     local variable = variable_of(name)
     -- The variable has both spellings, too.
-    if ngx_var[variable] then
+    if KNOWN[variable] or ngx_var[variable] then
       for other in pairs(get_headers(0, true)) do
         if variable_of(other) == variable then
           clear_header(other)

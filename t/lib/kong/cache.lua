@@ -113,4 +113,11 @@ function _M.invalidate_local(_, key)
 end
 
 
+--- Forgets all that this worker has, and that workers share.
+function _M.purge()
+  own = {}
+  ngx_shared.kong_db_cache:flush_all()
+end
+
+
 return _M

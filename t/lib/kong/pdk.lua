@@ -320,8 +320,14 @@ local function client(db)
       expect(type(id) == "string", "consumer_id must be a string")
       local is_uuid = schema.is_uuid(id)
       expect(is_uuid or by_username, "cannot load a consumer with an id that is not a uuid")
-      local consumer = is_uuid and db.consumers:select({ id = id }) or nil
-      return consumer or by_username and db.consumers:select_by_username(id) or nil
+      local consumer, err
+      if is_uuid then
+        consumer, err = db.consumers:select({ id = id })
+      end
+      if not consumer and not err and by_username then
+        consumer, err = db.consumers:select_by_username(id)
+      end
+      return consumer, err
     end),
     tls = strict("kong.client.tls", {
       request_client_certificate = within("certificate", tls.request_client_certificate),

@@ -3,6 +3,7 @@
 -- In ngx.ctx, of a request: KONG_PHASE; KONG_PLUGIN (name, conf) while one runs; KONG_PLUGINS, those of its route;
 -- KONG_ANSWER, what kong.response.exit() left; KONG_ROUTE and KONG_SERVICE.
 
+local cache = require "kong.cache"
 local declarative = require "kong.declarative"
 local log = require "kong.log"
 local pdk = require "kong.pdk"
@@ -200,6 +201,7 @@ local function follow(premature)
   end
   version = newest
   entities = parse(cjson.decode(ngx.shared.kong:get(config_key)))
+  cache.purge()
   local found, lists = instantiate()
   configure(lists)
   instances = found

@@ -22,8 +22,8 @@ local Keybound = {
   VERSION = keybound._VERSION:match("^%d+%.%d+%.%d+"),
 }
 
--- Of this worker: whether the handshake is seen, which is so for global instances only, and what has been warned of.
-local sees_handshake, has_warned = false, false
+-- Of this worker: whether a global instance asks in the handshake, and what has been warned of.
+local asks_in_handshake, has_warned = false, false
 
 
 --- The instance's engine, and what else is made of its configuration.
@@ -101,7 +101,7 @@ local function is_asked()
       return directive.value ~= "off"
     end
   end
-  return sees_handshake
+  return asks_in_handshake
 end
 
 
@@ -185,6 +185,9 @@ end
 local function allow(instance, decision)
   local conf = instance.options
   local token, consumer, err = decision.claims, nil, nil
+  if not token then
+    return fail("the claims cannot be read")
+  end
   if conf.consumer_claim then
     local name = claims.text(claims.at(token, conf.consumer_claim))
     if name then
@@ -198,8 +201,8 @@ local function allow(instance, decision)
     end
   end
   local id = conf.credential_claim and claims.text(claims.at(token, conf.credential_claim))
-  -- A consumer of an earlier plugin stays where this one has none to put in its place.
-  if consumer or (id and not kong.client.get_consumer()) then
+  -- A consumer of an earlier plugin stays where this one has none to put in its place; an anonymous one does not.
+  if consumer or (id and not kong.client.get_credential()) then
     kong.client.authenticate(consumer, { id = id or consumer.id })
   end
   set_identity()
@@ -213,9 +216,9 @@ local function allow(instance, decision)
 end
 
 
---- Whether a header that may come once came more often: most of Kong shows the first only.
+--- Whether a header that may come once came more often: Kong shows the first only, and none behind a hundred others.
 local function is_repeated(name)
-  if not kong.request.get_header(name) then
+  if not ngx.var["http_" .. name] then
     return false
   end
   local headers, err = kong.request.get_headers(1000)
@@ -241,8 +244,8 @@ end
 
 
 function Keybound:certificate(conf)
-  sees_handshake = true
-  if conf.proof_of_possession_mtls ~= "off" then
+  asks_in_handshake = conf.proof_of_possession_mtls ~= "off"
+  if asks_in_handshake then
     local ok, err = kong.client.tls.request_client_certificate()
     if not ok then
       kong.log.err("the client cannot be asked for its certificate: ", err)
