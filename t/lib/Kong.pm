@@ -11,6 +11,7 @@
 #   --- listener     how the TLS server asks for certificates: silent (default: only a plugin does), asks (always, as by a handshake
 #                    modifier), optional_no_ca, optional (nginx verifies by our CA)
 #   --- trusted      X-Forwarded-* are believed
+#   --- watch        engines() counts
 #   --- env          NAME=VALUE lines of nginx's environment, for {vault://env/name}
 #   --- plugins      names of the plugins that are loaded; default: the probes, and keybound where it is there
 #   --- upstream     locations of the upstream; by default it sends the request's lines back
@@ -26,6 +27,8 @@
 #   kong_rotate(NAME => VALUE...)   secrets: the value of {vault://env/NAME} from the next phase on
 #   serialized(N)                   what kong.log.serialize() had to say of each request since the block began, or the last call; waits
 #                                   until there are N (1), two seconds at most
+#   engines()                       with `watch`: how many engines the workers made, and after a full collection still have: { made, live }; made
+#                                   by the master: `inherited`
 #   status(PATH)                    the response of the Status API
 #   upstream_saw(RESPONSE, PATTERN) header lines that came to the upstream, "name: value" sorted and joined by |
 package Kong;
@@ -36,7 +39,7 @@ use warnings;
 use Keybound;
 use Test::Nginx::Util qw(add_block_preprocessor master_on);
 
-our @EXPORT = qw(keybound routes kong_reload kong_errors plugin_errors kong_rotate serialized status upstream_saw);
+our @EXPORT = qw(keybound routes kong_reload kong_errors plugin_errors kong_rotate serialized engines status upstream_saw);
 
 sub import {
     my $to = caller;
@@ -100,7 +103,7 @@ my $SERVER = <<"EOC";
         content_by_lua_block { require("kong.runloop").handle_error() }
     }
 EOC
-my $CONTROL = join "\n", map { <<"EOC" } qw(ready config errors secrets);
+my $CONTROL = join "\n", 'location = /_kong/engines { content_by_lua_block { require("kong.watch").page() } }', map { <<"EOC" } qw(ready config errors secrets);
     location = /_kong/$_ {
         client_body_buffer_size 1m;
         content_by_lua_block { require("kong.runloop").control("$_") }
@@ -139,7 +142,8 @@ add_block_preprocessor(sub {
     }));
     write_file($SERIALIZED, '');
     my $first = ($block->flavour // '') eq '3.4' ? $NO_SSL_OBJECT : '';
-    $block->set_value(engine => "${first}kong = require('kong.runloop').init('$OPTIONS')");
+    my @watch = defined $block->watch ? map { "require('kong.watch').$_()" } qw(install fork) : ('', '');
+    $block->set_value(engine => join "\n", $first, $watch[0], "kong = require('kong.runloop').init('$OPTIONS')", $watch[1]);
     $block->set_value(http_config => <<'EOC' . ($block->http_config // ''));
     lua_shared_dict kong 5m;
     lua_shared_dict kong_db_cache 5m;
@@ -225,6 +229,18 @@ sub serialized {
     }
     write_file($SERIALIZED, '');
     return map { json($_) } @lines;
+}
+
+sub engines {
+    my %of;
+    for (1 .. 200) {
+        my $one = json(call(plain => 1, path => '/_kong/engines')->{body});
+        $of{$one->{pid}} = $one;
+        last if keys %of >= $one->{workers};
+    }
+    my %sum;
+    for my $one (values %of) { $sum{$_} += $one->{$_} for qw(made live inherited) }
+    return \%sum;
 }
 
 sub status {

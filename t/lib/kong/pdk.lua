@@ -303,6 +303,22 @@ local function dao(entity, find_in, by)
 end
 
 
+--- The rows of plugins as a DAO gives them: selected anew each time, without what the runloop adds.
+local function each(rows, selected)
+  return function(_, size)
+    expect(size == nil or type(size) == "number", "size must be a number")
+    local i = 0
+    return function()
+      i = i + 1
+      local row = rows()[i]
+      if row then
+        return selected(row), nil, 1
+      end
+    end
+  end
+end
+
+
 local function client(db)
   return strict("kong.client", {
     get_ip = within(IN_PLUGIN, function() return ngx.var.remote_addr end),
@@ -431,12 +447,14 @@ end))
 
 
 --- The global `kong`.
--- @tparam table host `flavour`, `trusted` (boolean: proxies are), `configuration`, `entities` (function)
+-- @tparam table host `flavour`, `trusted` (boolean: proxies are), `configuration`, `entities` (function),
+--   `selected` (function of the row of a plugin)
 function _M.new(host)
   local version = VERSIONS[host.flavour] or error("no flavour " .. tostring(host.flavour))
   local db = strict("kong.db", {
     consumers = dao("consumers", host.entities, { "username", "custom_id" }),
     certificates = dao("certificates", host.entities, {}),
+    plugins = strict("kong.db.plugins", { each = each(function() return host.entities().plugins end, host.selected) }),
   })
   local major, minor, patch = match(version, "(%d+)%.(%d+)%.(%d+)")
   return strict("kong", {

@@ -141,6 +141,7 @@ function _M.init(path)
   for name, value in pairs(pdk.new {
     flavour = options.flavour, trusted = options.trusted, configuration = options.configuration,
     entities = function() return entities end,
+    selected = function(row) return by_name[row.name].schema:select(row) end,
   }) do
     rawset(kong, name, value)
   end

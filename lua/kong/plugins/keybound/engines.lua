@@ -130,6 +130,35 @@ local function is_reference(value)
 end
 
 
+--- The path of a reference that stands for nothing: Kong leaves it empty where it cannot resolve it.
+-- @tparam table values a record or an array
+-- @tparam table|nil references those of an array; a record has its own
+local function unresolved(values, references)
+  references = values["$refs"] or references or {}
+  for name, value in pairs(values) do
+    if type(value) == "table" then
+      local inner = name ~= "$refs" and unresolved(value, references[name])
+      if inner then
+        return name .. "." .. inner
+      end
+    elseif is_reference(value) or value == "" and references[name] then
+      return tostring(name)
+    end
+  end
+end
+
+
+--- Whether Kong resolves references in an option.
+local function is_referenceable(name)
+  for _, entry in ipairs(fields()) do
+    local field = entry[name]
+    if field then
+      return (field.elements or field).referenceable == true
+    end
+  end
+end
+
+
 --- Adds the Certificate entities of Kong that the options name.
 -- @tparam function certificate_of gives `{ certificate, private_key }` for an id, or nil and a message
 -- @treturn true|nil
@@ -255,6 +284,11 @@ function _M.check(config)
     return nil, { [option] = err }
   end
   local options = engine_options(config)
+  for name, value in pairs(options) do
+    if is_reference(value) and not is_referenceable(name) then
+      return nil, { [name] = "cannot be a reference to a vault" }
+    end
+  end
   add_headers(options, config)
   -- The entity is looked up when a worker needs it: here there may be no database.
   add_certificates(options, function() return { certificate = "-", private_key = "-" } end)
@@ -276,12 +310,11 @@ end
 
 
 local function make(config, certificate_of)
-  local options = engine_options(config)
-  for name, value in pairs(options) do
-    if is_reference(value) then
-      return nil, name .. ": the reference to a vault could not be resolved"
-    end
+  local name = unresolved(config)
+  if name then
+    return nil, name .. ": the reference to a vault could not be resolved"
   end
+  local options = engine_options(config)
   local ok, err = add_certificates(options, certificate_of)
   if not ok then
     return nil, err

@@ -39,7 +39,7 @@ end
 
 --- An array in Kong Enterprise, which has several clients; keybound has one for each issuer.
 local function one(elements)
-  return { type = "array", elements = elements, len_min = 1, len_max = 1 }
+  return { type = "array", elements = elements, len_max = 1 }
 end
 
 
