@@ -622,14 +622,31 @@ for (['client', 'bound', 'allowed nil'], ['thief', 'bound', 'certificate_mismatc
 
 === TEST 33: what an application takes for a header of ours is removed, too, where nginx lets it in
 --- engine
-kb = engine { upstream_headers_claims = { "sub", "absent" }, upstream_headers_names = { "X-User-Name", "X-Absent-Name" } }
+kb = engine { upstream_headers_claims = { "sub", "a", "b", "c" }, upstream_headers_names = { "X-User-Name", "X-Absent-Name", "User-Agent", "X-Forwarded-For" } }
 --- tls
 underscores_in_headers on;
 location / { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
 --- run
 for my $http2 (0, 1) {
-    my @sent = map { my $name = $_; map { "$_: evil" } $name, $name =~ tr/-/_/r, $name =~ s/-/_/r, $name =~ s/.*\K-/_/r } 'X-User-Name', 'x-aBSENT-nAME';
-    is(seen(call(cert => 'client', token => 'bound', h2 => $http2, headers => [@sent, 'X_Other: stays']), 'x[-_].*'), 'x-user-name: user-1|x_other: stays', "HTTP/" . (1 + $http2));
+    my @sent = map { my $name = $_; map { "$_: evil" } $name, $name =~ tr/-/_/r, $name =~ s/-/_/r, $name =~ s/.*\K-/_/r } 'X-User-Name', 'x-aBSENT-nAME', 'User-Agent', 'X-Forwarded-For';
+    is(seen(call(cert => 'client', token => 'bound', h2 => $http2, headers => [@sent, 'X_Other: stays']), 'x[-_].*|user.*'), 'x-user-name: user-1|x_other: stays', "HTTP/" . (1 + $http2));
 }
+--- no_error_log
+[error]
+
+=== TEST 34: names of headers that clients send are not remembered
+--- engine
+kb = engine { upstream_headers_claims = { "sub" }, upstream_headers_names = { "X-User" } }
+--- tls
+underscores_in_headers on;
+location / { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+location = /memory { content_by_lua_block { collectgarbage() collectgarbage() ngx.print(collectgarbage("count")) } }
+--- run
+my $n = 0;
+my $fill = sub { call(cert => 'client', token => 'bound', headers => ['X_User: evil', map { "X-Name-" . ++$n . ": 1" } 1 .. 200]) for 1 .. 30 };
+$fill->();
+my $before = call(path => '/memory')->{body};
+$fill->() for 1, 2;
+cmp_ok(call(path => '/memory')->{body} - $before, '<', 100, 'KiB, of 12000 names');
 --- no_error_log
 [error]

@@ -306,6 +306,7 @@ try { private_key = key }
 try { certificate = crt, private_key = "$PKI/gateway-b.key" }
 try { certificate = "$RUN/none.crt", private_key = key }
 try { certificate = crt, private_key = "$RUN/none.key" }
+try { certificate = crt, private_key = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49" }
 try { certificate = "$RUN/half.crt", private_key = key }
 try { certificate = "$RUN/empty.pem", private_key = key }
 try { certificate = crt, private_key = "$RUN/empty.pem" }
@@ -332,6 +333,7 @@ certificate: required with private_key
 x: private_key (gateway-b.key): is not the key of certificate (gateway.crt)
 x: certificate: cannot be read: none.crt: No such file or directory
 x: private_key: cannot be read: none.key: No such file or directory
+x: private_key: cannot be read: neither PEM nor a path that begins with / or . and can be read
 x: certificate (half.crt): is not a certificate in PEM: PEM_read_bio_X509_AUX() failed
 x: certificate (empty.pem): is not a certificate in PEM: PEM_read_bio_X509_AUX() failed
 x: private_key (empty.pem): is not a private key in PEM: PEM_read_bio_PrivateKey() failed

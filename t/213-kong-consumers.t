@@ -89,8 +89,8 @@ is(of({ sub => 'nobody' }), '403 consumer_not_found', 'without it');
 === TEST 4: by what a consumer is named, and in this order
 --- listener: optional_no_ca
 --- kong eval
-+{ consumers => [main::consumer('x'), main::consumer('custom', custom_id => 'x'), main::consumer(main::id('x'), id => main::id('like')), main::consumer('other', custom_id => main::id('custom'))],
-   plugins => [$main::SEEN], main::routes(default => [main::keybound(consumer_claim => ['sub'])],
++{ consumers => [main::consumer('x'), main::consumer('custom', custom_id => 'x'), main::consumer(main::id('x'), id => main::id('like')), main::consumer('other', custom_id => main::id('custom')), main::consumer(main::id('ghost'))],
+   plugins => [$main::SEEN], main::routes(anonymous => [main::keybound(anonymous => main::id('ghost'))], default => [main::keybound(consumer_claim => ['sub'])],
        map { $_ => [main::keybound(consumer_claim => ['sub'], consumer_by => [split /-/])] } qw(id username custom_id username-custom_id custom_id-username id-username username-id custom_id-id-username)) }
 --- run
 sub by { my ($by, $sub) = @_; return of({ sub => $sub }, path => "/$by/") =~ s/ \Q$sub\E$//r }
@@ -107,7 +107,12 @@ for my $by (sort keys %expected) {
         is(join(',', map { by($by, $_) } 'x', $x, $custom), join(',', map { length $_ ? "200 $_" : '403 consumer_not_found' } @{ $expected{$by} }), "$by, round $round");
     }
 }
-is(by('id', "${x}0"), '403 consumer_not_found', 'more than an id');
+is(by('id', $_), '403 consumer_not_found', 'more than an id') for "${x}0", "0$x";
+my $ghost = id('ghost');
+for my $round (1, 2) {
+    is(join(',', map { by($_, $ghost) } qw(id username)), "403 consumer_not_found,200 $ghost", "a username like an id, round $round");
+    is(who(path => '/anonymous/'), "200 $ghost -", 'which is anonymous somewhere');
+}
 --- no_error_log
 [error]
 
@@ -141,7 +146,22 @@ is(names(), '403,403,403', 'deleted');
 --- no_error_log
 [error]
 
-=== TEST 7: where Kong cannot look a consumer up nobody passes, and it is looked up again
+=== TEST 7: also where Kong forgets of its cache no more than the consumer that changed
+--- database
+--- listener: optional_no_ca
+--- kong eval: +{ consumers => [main::consumer('alice'), main::consumer('bob', custom_id => 'b-1'), main::consumer('carol')], plugins => [main::keybound(consumer_claim => ['sub']), $main::SEEN] }
+--- run
+sub named { return join ',', map { of({ sub => $_ }) =~ s/ \S+$//r } @_ }
+is(named(qw(alice bob b-1 carol)), '200 alice,200 bob,200 bob,200 carol', 'at first');
+kong_reload({ consumers => [consumer('alicia', id => id('alice')), consumer('bob', custom_id => 'b-2'), consumer('alice', id => id('new'))], plugins => [keybound(consumer_claim => ['sub']), $SEEN] });
+is(named(qw(alice b-1 carol)), '200 alice,403,403', 'taken by another, gone, deleted: not who had the name before');
+define(moved => { for => 'client', claims => { sub => 'alice' } });
+is(upstream_saw(call(cert => 'client', token => 'moved'), 'x-consumer-id'), 'x-consumer-id: ' . id('new'), 'but who has it now');
+is(named(qw(bob alicia b-2)), '200 bob,200 alicia,200 bob', 'who is there');
+--- no_error_log
+[error]
+
+=== TEST 8: where Kong cannot look a consumer up nobody passes, and it is looked up again
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [main::consumer('alice', custom_id => 'a-1'), map { main::consumer($_) } qw(bob guest known)], plugins => [{ name => 'probe', config => { %{ $main::SEEN->{config} }, rewrite => <<'EOL' } }],
@@ -175,7 +195,7 @@ the database is away
 --- no_error_log
 [alert]
 
-=== TEST 8: the credential is what a claim says, sub if nothing else is said, else the consumer itself
+=== TEST 9: the credential is what a claim says, sub if nothing else is said, else the consumer itself
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [main::consumer('alice')], plugins => [$main::SEEN], main::routes(default => [main::keybound()], consumer => [main::keybound(consumer_claim => ['sub'])],
@@ -193,7 +213,7 @@ for ({}, { act => { sub => '' } }, { act => { sub => ['a'] } }, { act => { sub =
 --- no_error_log
 [error]
 
-=== TEST 9: acl decides by the groups of the token where there is no consumer
+=== TEST 10: acl decides by the groups of the token where there is no consumer
 --- listener: optional_no_ca
 --- kong eval
 +{ plugins => [{ name => 'acl-probe', config => { allow => ['staff'] } }], main::routes(groups => [main::keybound(authenticated_groups_claim => ['groups'])],
@@ -213,7 +233,7 @@ is(call(cert => 'thief', token => 't', path => '/groups/')->{status}, 401, 'of a
 --- no_error_log
 [error]
 
-=== TEST 10: acl decides by the groups of the consumer that keybound found
+=== TEST 11: acl decides by the groups of the consumer that keybound found
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [main::consumer('alice', acls => [{ group => 'staff' }]), main::consumer('bob', acls => [{ group => 'others' }]), main::consumer('guest', acls => [{ group => 'guests' }])],
@@ -231,7 +251,7 @@ is(status_of({ sub => 'alice' }, path => '/guests/'), 403, 'who is somebody is n
 --- no_error_log
 [error]
 
-=== TEST 11: without a token, or with a bad one, a request passes as anonymous where that is configured
+=== TEST 12: without a token, or with a bad one, a request passes as anonymous where that is configured
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [main::consumer('guest', custom_id => 'g-1'), main::consumer('user-1')], plugins => [main::keybound(anonymous => 'guest', consumer_claim => ['sub']), $main::SEEN],
@@ -249,7 +269,7 @@ is(who(token => 'bound'), '200 user-1 user-1', 'a good token');
 --- no_error_log
 [error]
 
-=== TEST 12: who does not prove that the token is its own does not pass as anonymous, unless that is configured by name
+=== TEST 13: who does not prove that the token is its own does not pass as anonymous, unless that is configured by name
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [main::consumer('guest')], plugins => [main::keybound(anonymous => 'guest'), $main::SEEN], main::routes(even => [main::keybound(anonymous => 'guest', anonymous_on_failed_binding => $main::true)]) }
@@ -267,7 +287,7 @@ is(who(), '200 guest -', 'no token');
 --- no_error_log
 [error]
 
-=== TEST 13: nor does what is not 401
+=== TEST 14: nor does what is not 401
 --- listener: optional_no_ca
 --- kong eval
 my @anonymous = (anonymous => 'guest', anonymous_on_failed_binding => $main::true);
@@ -297,7 +317,7 @@ for (1 .. 30) {
 }
 is(join(' ', header($response, 'X-Early'), $response->{status}, reasons()), '1 425 425 early_data', 'early data');
 
-=== TEST 14: who an earlier plugin found stays it where the token is missing or bad and anonymous is set, and not with a stolen one
+=== TEST 15: who an earlier plugin found stays it where the token is missing or bad and anonymous is set, and not with a stolen one
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [map { main::consumer($_) } qw(alice guest visitor user-1)], plugins => [$main::KEY_AUTH, $main::SEEN], main::routes(anonymous => [main::keybound(anonymous => 'guest')],
@@ -314,7 +334,7 @@ is(ways(key('wrong')), '200 guest -, 200 guest -, 401 no_token', 'or has a wrong
 --- no_error_log
 [error]
 
-=== TEST 15: a valid token replaces the consumer of an earlier plugin; where it has none of its own only the anonymous one
+=== TEST 16: a valid token replaces the consumer of an earlier plugin; where it has none of its own only the anonymous one
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [map { main::consumer($_) } qw(alice visitor user-1)], plugins => [$main::KEY_AUTH, $main::SEEN], main::routes(consumer => [main::keybound(consumer_claim => ['sub'])],
@@ -333,7 +353,7 @@ is(who(token => 'bound', cert => 'thief', path => '/reported/'), '200 visitor -'
 --- no_error_log
 [error]
 
-=== TEST 16: an anonymous consumer that is not there lets nobody through
+=== TEST 17: an anonymous consumer that is not there lets nobody through
 --- listener: optional_no_ca
 --- kong eval: +{ consumers => [main::consumer('user-1')], plugins => [main::keybound(anonymous => 'guest'), $main::SEEN] }
 --- run
@@ -350,7 +370,7 @@ is(three(), '500, 500, 401 certificate_mismatch, 200 - user-1', 'a custom_id is 
 --- error_log
 guest is not there
 
-=== TEST 17: kong.ctx.shared.keybound tells later plugins what was decided
+=== TEST 18: kong.ctx.shared.keybound tells later plugins what was decided
 --- listener: optional_no_ca
 --- kong eval
 +{ consumers => [main::consumer('guest')], plugins => [{ name => 'probe', config => { access => 'kong.ctx.shared.before = kong.ctx.shared.keybound or false', header_filter => <<'EOL' } }],
@@ -373,3 +393,22 @@ is(decision(path => '/preflight/', method => 'OPTIONS', headers => ['Origin: htt
 is(decision(path => '/preflight/', method => 'OPTIONS', token => 'bound'), 'true allowed user-1 nil nil, the same', 'not every OPTIONS is one');
 --- no_error_log
 [error]
+
+=== TEST 19: a name that no header can tell is no name
+--- kong eval: +{ plugins => [$main::SEEN, main::keybound(consumer_optional => $main::true, consumer_claim => ['sub'])] }
+--- listener: optional_no_ca
+--- run
+is(of({ sub => $_->[0] }), "200 - $_->[1]", $_->[1]) for ["a\r\nX-Evil: 1", '-'], ["a\tb", '-'], [' a', '-'], ['a ', '-'], ['a%0D%0Ab', 'a%0D%0Ab'], ['ab', 'ab'];
+--- no_error_log
+[error]
+
+=== TEST 20: the anonymous consumer is forgotten when it goes, though Kong forgets by id
+--- database
+--- kong eval: +{ consumers => [main::consumer('guest')], plugins => [main::keybound(anonymous => 'guest'), $main::SEEN] }
+--- listener: optional_no_ca
+--- run
+is(who(), '200 guest -', 'there');
+kong_reload({ consumers => [consumer('other')], plugins => [keybound(anonymous => 'guest'), $SEEN] });
+is(who(), '500', 'deleted');
+--- error_log
+guest is not there

@@ -14,8 +14,8 @@ our $SECRET = 'a secret of all gateways, of 32 characters or more';
 sub as { return keybound(issuer => '$AS', jwks => undef, ssl_trusted_certificate => '$PKI/ca.crt', timeout => 10000, read_timeout => 10000, @_) }
 sub basic { return as(client_id => ['gateway-basic'], client_auth => ['client_secret_basic'], client_secret => ['gateway-basic-secret'], @_) }
 sub mtls { return as(client_id => ['gateway'], client_auth => ['tls_client_auth'], tls_client_auth_cert_id => $ID, @_) }
-# routes(NAME => INSTANCE...): one at /NAME; certificate(NAME): the Certificate $ID
-sub routes {
+# one_each(NAME => INSTANCE...): one at /NAME; certificate(NAME): the Certificate $ID
+sub one_each {
     my (@of) = @_;
     my @services;
     while (my ($name, $instance) = splice @of, 0, 2) {
@@ -60,7 +60,7 @@ our %lines = (store => 'keybound.new: keybound.store: no `lua_shared_dict nowher
     metrics => 'keybound.new: metrics: no `lua_shared_dict none`; put `lua_shared_dict none 1m;` into the http block', entity => "tls_client_auth_cert_id: there is no Certificate $ID",
     secret => 'client_secret.1: the reference to a vault could not be resolved', file => 'keybound.new: keybound.connection: authorization server: ca: cannot be read: /nowhere.pem: No such file or directory');
 sub unusable_ones {
-    return routes(store => keybound(shared_dict => 'nowhere'), metrics => keybound(metrics_dict => 'none'), entity => mtls(), secret => basic(client_secret => ['{vault://env/kb-none}']),
+    return one_each(store => keybound(shared_dict => 'nowhere'), metrics => keybound(metrics_dict => 'none'), entity => mtls(), secret => basic(client_secret => ['{vault://env/kb-none}']),
         file => keybound(ssl_trusted_certificate => '/nowhere.pem', jwks => undef), good => keybound());
 }
 
@@ -114,7 +114,7 @@ passes({ token => 'write' }, 'with it') for 1 .. 3;
 === TEST 3: routes with different issuers refuse the tokens of each other
 --- listener: optional_no_ca
 --- kong eval
-+{ main::routes(a => main::as(), b => main::as(issuer => '$AS2', ssl_trusted_certificate => '$PKI/other-ca.crt')) }
++{ main::one_each(a => main::as(), b => main::as(issuer => '$AS2', ssl_trusted_certificate => '$PKI/other-ca.crt')) }
 --- run
 define(a => { as => 'any', cert => 'client' }, b => { as => 'any', cert => 'client', server => 'as2' });
 for (1, 2) {
@@ -130,7 +130,7 @@ for (1, 2) {
 --- watch
 --- listener: optional_no_ca
 --- kong eval
-+{ main::routes(a => main::basic(), b => main::basic(leeway => 0, audience_claim => ['aud'], groups_required => [], realm => undef, redis => {}), c => main::basic(realm => 'c')) }
++{ main::one_each(a => main::basic(), b => main::basic(leeway => 0, audience_claim => ['aud'], groups_required => [], realm => undef, redis => {}), c => main::basic(realm => 'c')) }
 --- run
 define(opaque => opaque());
 named_token('opaque');
@@ -145,11 +145,11 @@ is(engines()->{live}, 2, 'engines');
 my %of_engine = (leeway => 1, shared_dict => 'keybound', metrics_dict => 'keybound_metrics', certificate_source => 'variable', issuer => 'https://other.test', upstream_headers_claims => ['sub']);
 for my $name (sort keys %of_engine) {
     my %more = ($name => $of_engine{$name}, $name eq 'upstream_headers_claims' ? (upstream_headers_names => ['X-A']) : ());
-    is(kong_reload({ routes(a => keybound(), b => keybound(%more)) }), undef, $name);
+    is(kong_reload({ one_each(a => keybound(), b => keybound(%more)) }), undef, $name);
     is(engines()->{live}, 2, "$name: engines");
 }
 my %of_plugin = (consumer_claim => ['client_id'], run_on_preflight => JSON::PP::false, anonymous => 'x', inject_client_cert_details => JSON::PP::true, credential_claim => ['jti']);
-is(kong_reload({ routes(a => keybound(), map { $_ => keybound($_ => $of_plugin{$_}) } sort keys %of_plugin) }), undef, 'options of the plugin');
+is(kong_reload({ one_each(a => keybound(), map { $_ => keybound($_ => $of_plugin{$_}) } sort keys %of_plugin) }), undef, 'options of the plugin');
 is(engines()->{live}, 1, 'one engine for all of them');
 passes({ path => '/a', token => 'bound' }, 'and each has its own options: none');
 is(call(path => '/consumer_claim', token => 'bound', cert => 'client')->{status}, 403, 'and each has its own options: a consumer');
@@ -267,7 +267,7 @@ refuses({ token => 'opaque3' }, '503 - client_refused', 'a wrong one again');
 --- env
 KB_ONE=one
 --- kong eval
-+{ main::routes(map { $_->[0] => main::basic(introspection_post_args_names => ['resource', 'scope'], introspection_post_args_values => [@$_[1, 2]]) } ['good', 'plain', '{vault://env/kb-one}'], ['bad', 'plain', '{vault://env/kb-none}']) }
++{ main::one_each(map { $_->[0] => main::basic(introspection_post_args_names => ['resource', 'scope'], introspection_post_args_values => [@$_[1, 2]]) } ['good', 'plain', '{vault://env/kb-one}'], ['bad', 'plain', '{vault://env/kb-none}']) }
 --- listener: optional_no_ca
 --- run
 define(opaque => opaque());
@@ -279,6 +279,7 @@ fails({ path => '/bad', token => 'opaque' }, 'introspection_post_args_values.2: 
 [alert]
 
 === TEST 12: tls_client_auth_cert_id is a Certificate of Kong: the server sees it; a changed one is used when the old is forgotten
+--- database
 --- watch
 --- kong eval
 +{ plugins => [main::mtls()], main::certificate('gateway') }
@@ -329,7 +330,7 @@ CORE::join "\n", 'KB_PASSWORD=redis-secret', "KB_STORE=$main::SECRET", 'KB_FILES
 main::redis_start('redis-secret');
 my %more = (tls_client_auth_cert_id => 'gw', client_certificates => { gw => { certificate => '$PKI/gateway.crt', private_key => '{vault://env/kb-files/key}' } },
     redis => { host => '127.0.0.1', port => main::redis_start() + 0, connect_timeout => 1000, timeout => 1000, password => '{vault://env/kb-password}' }, store_secret => '{vault://env/kb-store}');
-+{ main::routes(a => main::mtls(%more), b => { main::mtls(%more)->%*, instance_name => 'of-b', tags => ['x'] }) }
++{ main::one_each(a => main::mtls(%more), b => { main::mtls(%more)->%*, instance_name => 'of-b', tags => ['x'] }) }
 --- run
 define(opaque => opaque());
 as_control('/log/clear');
@@ -373,7 +374,7 @@ cmp_ok($redis->('DBSIZE'), '>=', 5, 'they are there');
 --- http_config
 lua_shared_dict other 1m;
 --- kong eval
-+{ main::routes(a => main::keybound(metrics_dict => 'keybound_metrics'), b => main::keybound()) }
++{ main::one_each(a => main::keybound(metrics_dict => 'keybound_metrics'), b => main::keybound()) }
 --- run
 my $of = sub {
     my ($page, $zone) = @_;
@@ -386,14 +387,14 @@ is(json([at_once(20, { cert => 'client', token => 'bound', path => '/a' }, { cer
     '[{"200":20},{"401":20},{"200":20}]', 'requests');
 holds(sub { $of->('') eq '200 allow=20 deny=20' }, 'they are counted, and those of an instance without a zone are not');
 is(header(status('/keybound/metrics'), 'Content-Type'), 'application/openmetrics-text; version=1.0.0; charset=utf-8', 'the type');
-kong_reload({ routes(a => keybound(metrics_dict => 'keybound_metrics'), b => keybound(metrics_dict => 'other')) });
+kong_reload({ one_each(a => keybound(metrics_dict => 'keybound_metrics'), b => keybound(metrics_dict => 'other')) });
 passes({ path => '/b', token => 'bound' }, 'another zone');
 my $none = status('/keybound/metrics');
 is("$none->{status} $none->{body}", '404 {"message":"choose one: ?zone=keybound_metrics, other"}', 'which one is not told');
 is(status("/keybound/metrics?zone=$_")->{status}, 404, "$_: no zone of keybound's") for qw(keybound kong);
 holds(sub { $of->('?zone=other') eq '200 allow=1' }, 'the other zone');
 is($of->('?zone=keybound_metrics'), '200 allow=20 deny=20', 'the first one');
-kong_reload({ routes(b => keybound()) });
+kong_reload({ one_each(b => keybound()) });
 my $gone = status('/keybound/metrics?zone=other');
 is("$gone->{status} $gone->{body}", '404 {"message":"no instance of keybound has metrics_dict"}', 'where no instance has one');
 --- no_error_log
@@ -406,7 +407,7 @@ is("$gone->{status} $gone->{body}", '404 {"message":"no instance of keybound has
 --- http_config
 lua_shared_dict other 1m;
 --- kong eval
-+{ main::routes(a => main::keybound(metrics_dict => 'keybound_metrics'), b => main::keybound(metrics_dict => 'other'), c => { main::keybound(metrics_dict => 'kong')->%*, enabled => JSON::PP::false }) }
++{ main::one_each(a => main::keybound(metrics_dict => 'keybound_metrics'), b => main::keybound(metrics_dict => 'other'), c => { main::keybound(metrics_dict => 'kong')->%*, enabled => JSON::PP::false }) }
 --- run
 my $none = status('/keybound/metrics');
 is("$none->{status} $none->{body}", '404 {"message":"choose one: ?zone=keybound_metrics, other"}', 'of those that are enabled');

@@ -392,3 +392,17 @@ keybound.decide: a step that this host cannot take
 keybound.decide: the claims cannot be read
 [keybound] the claims cannot be read
 keybound.refusal: the fake fails
+
+=== TEST 17: an option that is null has its default
+--- kong eval
++{ main::routes(null => [main::keybound(run_on_preflight => \undef, consumer_by => \undef, consumer_claim => ['sub'])], false => [main::keybound(run_on_preflight => $main::false, consumer_by => ['username'], consumer_claim => ['sub'])]),
+   consumers => [{ username => 'user-1' }] }
+--- listener: optional_no_ca
+--- run
+my %preflight = (method => 'OPTIONS', headers => ['Origin: https://a.test', 'Access-Control-Request-Method: PUT']);
+log_mark();
+check(call(path => '/null/', %preflight), '401 - no_token', 'null');
+is(call(path => '/false/', %preflight)->{status}, 200, 'false');
+is(call(path => "/$_/", cert => 'client', token => 'bound')->{status}, 200, "a consumer, $_") for qw(null false);
+--- no_error_log
+[error]

@@ -62,6 +62,8 @@ local OF_HOST = {
   duplicate_header = C.REASON_DUPLICATE_HEADER,
 }
 local WANT_CLAIMS = C.WANT_CLAIMS
+-- Of an engine that is not to report.
+local NOT_ALLOWED = "a step that allows, for a reason that does not"
 local ERRBUF_SIZE = 4096
 
 local engine_ptr_t = ffi.typeof("kb_engine *[1]")
@@ -443,6 +445,9 @@ local function go_on(self)
     if reason == ALLOWED then
       return ffi_gc(check, nil)
     end
+    if not self.report_only then
+      return nil, nil, NOT_ALLOWED
+    end
   elseif step ~= STEP_RESPOND then
     return nil, nil, err
   elseif lib.kb_check_response(check, response) ~= C.OK then
@@ -487,6 +492,9 @@ function _M:decide()
   local check, refused, err
   if decision.step == STEP_RESPOND or decision.step == STEP_ALLOW and decision.reason ~= ALLOWED then
     refused = refused_at_once()
+    if refused.reported and not self.report_only then
+      return nil, "keybound.decide: " .. NOT_ALLOWED
+    end
   elseif decision.step == STEP_ALLOW then
     check, decision.check = decision.check, nil
   elseif decision.check ~= nil then
@@ -590,6 +598,9 @@ function _M:access()
   local step = decision.step
   if step == STEP_ALLOW then
     if decision.reason ~= ALLOWED then
+      if not self.report_only then
+        return fail(NOT_ALLOWED)
+      end
       return refuse(self, refused_at_once())
     end
     local check = decision.check

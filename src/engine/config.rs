@@ -517,10 +517,15 @@ impl<'a> Options<'a> {
     }
 
     fn headers(&self) -> Result<Headers, ConfigError> {
-        const REQUEST: [&str; 4] = ["authorization", "host", "expect", "cookie"];
-        const RESPONSE: [&str; 7] = [
+        // Those of the connection, and those that mean something else already.
+        const REQUEST: [&str; 7] =
+            ["authorization", "host", "expect", "cookie", "keep-alive", "proxy-connection", "trailer"];
+        const RESPONSE: [&str; 10] = [
             "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
             "trailer",
+            "location",
             "content-encoding",
             "content-range",
             "content-type",

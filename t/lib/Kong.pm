@@ -10,6 +10,7 @@
 #   --- rebuild      a plugin gets a new table with its configuration at each request, as it may in Kong
 #   --- listener     how the TLS server asks for certificates: silent (default: only a plugin does), asks (always, as by a handshake
 #                    modifier), optional_no_ca, optional (nginx verifies by our CA)
+#   --- database     kong_reload is as if entities changed in a database: not all that is cached of them is forgotten
 #   --- trusted      X-Forwarded-* are believed
 #   --- watch        engines() counts
 #   --- env          NAME=VALUE lines of nginx's environment, for {vault://env/name}
@@ -19,7 +20,7 @@
 #
 # Functions:
 #
-#   keybound(OPTION => VALUE...)    an instance of the plugin for the tests' issuer; undef takes an option out
+#   keybound(OPTION => VALUE...)    an instance of the plugin for the tests' issuer; undef takes an option out, \undef makes it null
 #   routes(NAME => [PLUGIN...]...)  for a configuration: services with a route /NAME/ each, with these plugins, and one for the rest
 #   kong_reload(CONFIG)             the host takes another configuration; undef, or the errors
 #   kong_errors(CONFIG)             undef, or its errors, nested as the configuration is
@@ -135,7 +136,7 @@ add_block_preprocessor(sub {
     my $config = _declarative($block->kong // {});
     write_file($OPTIONS, json({
         flavour => $block->flavour // '3.9', plugins => \@plugins, config => json($config), serialized => $SERIALIZED,
-        (map { $_ => defined $block->$_ ? JSON::PP::true : JSON::PP::false } qw(rebuild trusted)),
+        (map { $_ => defined $block->$_ ? JSON::PP::true : JSON::PP::false } qw(rebuild trusted database)),
         asks => $listener eq 'asks' ? JSON::PP::true : JSON::PP::false,
         configuration => { role => 'traditional', database => 'off', nginx_proxy_directives => \@directives,
             lua_ssl_trusted_certificate => ["$PKI/ca.crt"], lua_ssl_verify_depth => 1 },
@@ -209,6 +210,7 @@ sub keybound {
     my (%more) = @_;
     my %config = (%Keybound::DEFAULTS, jwks => json($Keybound::DEFAULTS{jwks}), %more);
     delete @config{ grep { !defined $config{$_} } keys %config };
+    $_ = undef for grep { ref $_ eq 'SCALAR' && !defined $$_ } values %config;
     return { name => 'keybound', config => \%config };
 }
 

@@ -16,7 +16,10 @@
 local library = require "resty.keybound.library"
 local ffi = require "ffi"
 local ssl = require "ngx.ssl"
-require "resty.core.socket"
+-- Kong loads its plugins for streams, too, where this does not load.
+if ngx.config.subsystem == "http" then
+  require "resty.core.socket"
+end
 
 local C = library.constants
 local lib = library.lib
@@ -93,7 +96,8 @@ local function read(given)
   end
   local file, err = io_open(given, "rb")
   if not file then
-    return nil, err
+    -- What begins otherwise may be a key whose first line is missing.
+    return nil, find(given, "^[./]") and err or "neither PEM nor a path that begins with / or . and can be read"
   end
   local text
   text, err = file:read("*a")

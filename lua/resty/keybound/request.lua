@@ -89,7 +89,8 @@ function _M.clear_headers(names)
     -- The variable has both spellings, too.
     if KNOWN[variable] or ngx_var[variable] then
       for other in pairs(get_headers(0, true)) do
-        if variable_of(other) == variable then
+        -- Not by variable_of(), which would remember whatever clients send.
+        if #other == #name and "http_" .. gsub(lower(other), "-", "_") == variable then
           clear_header(other)
         end
       end

@@ -119,7 +119,7 @@ end
 
 --- In init_by_lua: loads the plugins and the configuration, or raises an error.
 -- @tparam string path JSON of the options: flavour, plugins (names), config (declarative), configuration (kong.conf's),
---   trusted, rebuild, asks, serialized (file)
+--   trusted, rebuild, asks, database, serialized (file)
 -- @treturn table the global `kong`
 function _M.init(path)
   local file = io_open(path)
@@ -193,6 +193,19 @@ local function acknowledge()
 end
 
 
+--- Forgets what was cached of entities: all of it, and with a database the consumers that were, or are.
+local function forget(before, after)
+  if not options.database then
+    return cache.purge()
+  end
+  for _, consumers in ipairs({ before.consumers, after.consumers }) do
+    for _, consumer in ipairs(consumers) do
+      cache:invalidate(kong.db.consumers:cache_key(consumer.id))
+    end
+  end
+end
+
+
 --- Takes a newer configuration, without a request: requests under way keep what they have, and those that come while
 -- plugins configure themselves still get the old one.
 local function follow(premature)
@@ -201,8 +214,9 @@ local function follow(premature)
     return
   end
   version = newest
+  local before = entities
   entities = parse(cjson.decode(ngx.shared.kong:get(config_key)))
-  cache.purge()
+  forget(before, entities)
   local found, lists = instantiate()
   configure(lists)
   instances = found
@@ -308,7 +322,10 @@ end
 
 --- Runs a plugin to its end, or until kong.response.exit() stops it.
 local function run(f, handler, conf)
-  return coroutine_resume(coroutine_create(f), handler, conf)
+  -- In a variable, and no tail call: nothing else refers to it while it waits, and it would be collected.
+  local co = coroutine_create(f)
+  local ok, err = coroutine_resume(co, handler, conf)
+  return ok, err
 end
 
 

@@ -30,10 +30,10 @@ end
 
 
 --- A claim that names somebody, as text.
--- @treturn string|nil nil for what cannot be told exactly, and for what is no string and no integer
+-- @treturn string|nil nil for what cannot be told exactly, in a header too, and for what is no string and no integer
 function _M.text(value)
-  if type(value) == "string" and value ~= "" then
-    return value
+  if type(value) == "string" then
+    return value ~= "" and not find(value, "%c") and not find(value, "^ ") and not find(value, " $") and value or nil
   end
   if type(value) == "number" and value == floor(value) and value > -EXACT and value < EXACT then
     return format("%d", value)

@@ -11,6 +11,7 @@ local concat = table.concat
 local find = string.find
 local gsub = string.gsub
 local ipairs = ipairs
+local lower = string.lower
 local match = string.match
 local next = next
 local ngx_now = ngx.now
@@ -50,6 +51,16 @@ local _M = {
   },
 }
 
+-- Headers that Kong itself makes, of the connection or of what the client sent, after or before any plugin.
+local OF_KONG = {
+  ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true, ["x-forwarded-host"] = true, ["x-forwarded-port"] = true,
+  ["x-forwarded-path"] = true, ["x-forwarded-prefix"] = true, ["x-real-ip"] = true, ["x-kong-request-id"] = true,
+  via = true,
+}
+for _, name in ipairs(_M.IDENTITY) do
+  OF_KONG[lower(name)] = true
+end
+
 local weak_keys = { __mode = "k" }
 -- What was made of a configuration. It must not refer to it, or neither would ever be freed.
 local instances = setmetatable({}, weak_keys)
@@ -74,7 +85,7 @@ local function present(value)
 end
 
 
---- JSON, the same text for the same configuration. Members that are Kong's own, such as `$refs`, are left out.
+--- JSON, the same text for the same configuration. What Kong adds, `$refs`, is left out.
 local function encode(value)
   if type(value) ~= "table" then
     return cjson.encode(value)
@@ -87,7 +98,7 @@ local function encode(value)
     return "[" .. concat(parts, ",") .. "]"
   end
   for name, member in pairs(value) do
-    if find(name, "^[%w_-]") and present(member) ~= nil then
+    if name ~= "$refs" and present(member) ~= nil then
       parts[#parts + 1] = encode(name) .. ":" .. encode(member)
     end
   end
@@ -106,17 +117,31 @@ local function fields()
 end
 
 
---- The engine's options as the operator gave them. A default is left to the engine: it refuses options without effect.
-local function engine_options(config)
+--- What holds: the options that there are, and the defaults of the others. An option that is null is none.
+local function effective(config)
   local options = {}
   for _, entry in ipairs(fields()) do
     local name, field = next(entry)
-    if name == FIRST_OWN then
-      return options
+    options[name] = present(config[name])
+    if options[name] == nil then
+      options[name] = field.default
     end
-    local value = present(config[name])
+  end
+  return options
+end
+
+
+--- The engine's part of the options. A default is left to the engine: it refuses options without effect.
+local function engine_options(options)
+  local part = {}
+  for _, entry in ipairs(fields()) do
+    local name, field = next(entry)
+    if name == FIRST_OWN then
+      return part
+    end
+    local value = options[name]
     if value ~= nil and (field.default == nil or encode(value) ~= encode(field.default)) then
-      options[name] = value
+      part[name] = value
     end
   end
 end
@@ -184,24 +209,23 @@ end
 
 
 --- The names of the headers that tell the client's certificate, by nginx's variable; none where they are not wanted.
-local function certificate_headers(config)
+local function certificate_headers(options)
   local headers = {}
-  if config.inject_client_cert_details then
+  if options.inject_client_cert_details then
     for option, variable in pairs(CERTIFICATE_HEADERS) do
-      headers[variable] = present(config[option])
+      headers[variable] = options[option]
     end
   end
   return headers
 end
 
 
-local function store_of(config)
-  local redis = present(config.redis)
-  if not redis then
-    return present(config.shared_dict)
+local function store_of(options)
+  if not options.redis then
+    return options.shared_dict
   end
   local spec = {}
-  for name, value in pairs(redis) do
+  for name, value in pairs(options.redis) do
     if name ~= "$refs" then
       spec[name] = present(value)
     end
@@ -211,67 +235,104 @@ end
 
 
 -- Checks of what is not the engine's: the option, and what is wrong with it.
-local function check_own(config)
-  local has = function(name) return present(config[name]) ~= nil end
-  if has "redis" then
-    if has "shared_dict" then
+
+local function check_store(options)
+  if options.redis then
+    if options.shared_dict then
       return "redis", "contradicts shared_dict: workers share one store"
     end
-    local ok, err = store.new(store_of(config))
+    local ok, err = store.new(store_of(options))
     if not ok then
       return "redis", (gsub(err, "^keybound%.store: redis[.:] ?", ""))
     end
-    if not has "store_secret" then
+    if not options.store_secret then
       return "store_secret", "required with redis: what is kept there is sealed with it (openssl rand -base64 32)"
     end
-  elseif has "store_secret" and not has "shared_dict" then
+  elseif options.store_secret and not options.shared_dict then
     return "store_secret", "has no effect without shared_dict or redis"
   end
-  if has "metrics_dict" and config.metrics_dict == config.shared_dict then
+  if options.metrics_dict and options.metrics_dict == options.shared_dict then
     return "metrics_dict", "must be another one than shared_dict, where nothing may be displaced"
   end
-  if config.consumer_optional and not has "consumer_claim" then
+end
+
+
+local function check_identity(options)
+  if options.consumer_optional and not options.consumer_claim then
     return "consumer_optional", "has no effect without consumer_claim"
   end
-  if config.anonymous_on_failed_binding and not has "anonymous" then
+  if options.anonymous_on_failed_binding and not options.anonymous then
     return "anonymous_on_failed_binding", "has no effect without anonymous"
   end
-  if config.inject_client_cert_details and config.proof_of_possession_mtls == "off" then
+end
+
+
+local function check_headers(options)
+  if options.inject_client_cert_details and options.proof_of_possession_mtls == "off" then
     return "inject_client_cert_details",
       "needs proof_of_possession_mtls strict or optional: without it nothing vouches for the certificate"
   end
+  local named = { { "upstream_headers_names", options.upstream_headers_names or {} } }
+  if options.inject_client_cert_details then
+    for option in pairs(CERTIFICATE_HEADERS) do
+      named[#named + 1] = { option, { options[option] } }
+    end
+  end
+  for _, one in ipairs(named) do
+    for _, name in ipairs(one[2]) do
+      if OF_KONG[lower(name)] then
+        return one[1], name .. ": Kong itself sets this header"
+      end
+    end
+  end
 end
 
 
---- The headers that the plugin may set for the upstream, besides those of Kong: nobody else may.
-local function own_headers(config)
-  local names = {}
-  for _, list in ipairs { present(config.upstream_headers_names) or {}, certificate_headers(config) } do
-    for _, name in pairs(list) do
-      names[#names + 1] = name
+local function check_references(options)
+  for name, value in pairs(options) do
+    if is_reference(value) and not is_referenceable(name) then
+      return name, "cannot be a reference to a vault"
     end
   end
-  return names
 end
 
 
---- Adds all headers that the plugin sets to those that the engine sets: it knows which names do not go, and not twice.
-local function add_headers(options, config)
-  local values = {}
-  local names = own_headers(config)
-  for _, name in ipairs(_M.IDENTITY) do
-    names[#names + 1] = name
+--- What the engine says of its part.
+-- @treturn nil|string the option, or "" where it is about none
+-- @treturn nil|string message
+local function check_part(part, options)
+  local ok, err, path = keybound.check(encode(part))
+  local option = path and match(path, "^[%w_]+")
+  -- What a reference stands for is known to the workers only.
+  if ok or (option and is_reference(options[option])) then
+    return nil
   end
-  for i = 1, #names do
-    values[i] = "sub"
+  return option or "", option and option == path and err:sub(#option + 3) or err
+end
+
+
+local function check_engine(options)
+  local part = engine_options(options)
+  if is_reference(part.issuer) then
+    part.issuer = "https://reference.invalid"
   end
-  local given_names, given_claims = options.upstream_headers_names or {}, options.upstream_headers_claims or {}
-  if #given_names == #given_claims then
-    for i, claim in ipairs(given_claims) do
-      values[i] = claim
-    end
-    options.upstream_headers_names, options.upstream_headers_claims = names, values
+  -- The entity is looked up when a worker needs it: here there may be no database.
+  add_certificates(part, function() return { certificate = "-", private_key = "-" } end)
+  local option, err = check_part(part, options)
+  if option or not options.inject_client_cert_details then
+    return option, err
   end
+  -- The engine knows which headers cannot be set, and none twice.
+  local names, values = {}, {}
+  for i, name in ipairs(part.upstream_headers_names or {}) do
+    names[i], values[i] = name, part.upstream_headers_claims[i]
+  end
+  for _, name in pairs(certificate_headers(options)) do
+    names[#names + 1], values[#values + 1] = name, "sub"
+  end
+  part.upstream_headers_names, part.upstream_headers_claims = names, values
+  option, err = check_part(part, options)
+  return option and "inject_client_cert_details", err
 end
 
 
@@ -279,51 +340,30 @@ end
 -- @treturn true|nil
 -- @treturn nil|table|string errors by field, as Kong has them
 function _M.check(config)
-  local option, err = check_own(config)
-  if option then
-    return nil, { [option] = err }
-  end
-  local options = engine_options(config)
-  for name, value in pairs(options) do
-    if is_reference(value) and not is_referenceable(name) then
-      return nil, { [name] = "cannot be a reference to a vault" }
+  local options = effective(config)
+  for _, check in ipairs { check_references, check_store, check_identity, check_headers, check_engine } do
+    local option, err = check(options)
+    if option then
+      return nil, option == "" and err or { [option] = err }
     end
   end
-  add_headers(options, config)
-  -- The entity is looked up when a worker needs it: here there may be no database.
-  add_certificates(options, function() return { certificate = "-", private_key = "-" } end)
-  local ok
-  ok, err, option = keybound.check(encode(options))
-  if ok then
-    return true
-  end
-  local field = option and match(option, "^[%w_]+")
-  if not field then
-    return nil, err
-  end
-  -- What a reference stands for is known to the workers only.
-  if is_reference(config[field]) then
-    return true
-  end
-  return nil, { [field] = field == option and err:sub(#option + 3) or err }
+  return true
 end
 
 
-local function make(config, certificate_of)
+local function make(config, options, certificate_of)
   local name = unresolved(config)
   if name then
     return nil, name .. ": the reference to a vault could not be resolved"
   end
-  local options = engine_options(config)
-  local ok, err = add_certificates(options, certificate_of)
+  local part = engine_options(options)
+  local ok, err = add_certificates(part, certificate_of)
   if not ok then
     return nil, err
   end
-  local text = encode(options)
+  local text = encode(part)
   local host = {
-    store = store_of(config),
-    metrics = present(config.metrics_dict),
-    certificate_source = present(config.certificate_source),
+    store = store_of(options), metrics = options.metrics_dict, certificate_source = options.certificate_source,
   }
   local key = text .. encode(host)
   local engine = engines[key]
@@ -338,38 +378,47 @@ local function make(config, certificate_of)
 end
 
 
-local function derive(config)
-  local options = {}
-  for name, value in pairs(config) do
-    options[name] = present(value)
+--- The headers that the plugin may set for the upstream, besides those of Kong: nobody else may.
+local function own_headers(options)
+  local names = {}
+  for _, list in ipairs { options.upstream_headers_names or {}, certificate_headers(options) } do
+    for _, name in pairs(list) do
+      names[#names + 1] = name
+    end
   end
-  return { options = options, headers = own_headers(config), certificate_headers = certificate_headers(config) }
+  return names
 end
 
 
 --- What there is for a configuration.
 -- @tparam table config the configuration, always the same table for the same instance
 -- @tparam function certificate_of see above
--- @treturn table|nil `engine`; `options`, the configuration without what is not there; `headers`, the names of those
---   that the plugin may set for the upstream; `certificate_headers`, those that tell the certificate, by variable
+-- @treturn table|nil `engine`; `options`, with the defaults; `headers`, the names of those that the plugin may set for
+--   the upstream; `certificate_headers`, those that tell the certificate, by variable
 -- @treturn nil|string message; with an instance, too: then it goes on as it was
 function _M.instance(config, certificate_of)
   local instance, now = instances[config], ngx_now()
   if instance and now < instance.again then
-    return instance
+    return instance.engine and instance, instance.err
   end
-  local engine, err = make(config, certificate_of)
-  if engine then
-    instance = instance or derive(config)
-    instance.engine, instance.again = engine, now + AGAIN
+  local options = effective(config)
+  local engine, err = make(config, options, certificate_of)
+  if not engine then
+    err = "the configuration cannot be used: " .. tostring(err)
+    if instance and instance.engine then
+      -- A vault that is away is no reason to refuse everybody.
+      instance.again = now + AGAIN_AFTER_FAILURE
+      return instance, err
+    end
+    instances[config] = { again = now + AGAIN, err = err }
+    return nil, err
+  end
+  if not instance or not instance.engine then
+    instance = { options = options, headers = own_headers(options), certificate_headers = certificate_headers(options) }
     instances[config] = instance
-    return instance
   end
-  if instance then
-    -- A vault that is away is no reason to refuse everybody.
-    instance.again = now + AGAIN_AFTER_FAILURE
-  end
-  return instance, "the configuration cannot be used: " .. tostring(err)
+  instance.engine, instance.again = engine, now + AGAIN
+  return instance
 end
 
 

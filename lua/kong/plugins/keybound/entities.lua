@@ -44,11 +44,39 @@ local function load_consumer_id(by, value)
 end
 
 
---- A Consumer, by id, or, with `by_username`, by either. This entry Kong forgets when the Consumer changes.
+--- By id. Kong's own plugins share this entry, where it may be a username, too; Kong forgets it when the Consumer
+-- changes.
+local function consumer_of(id)
+  return kong.cache:get(kong.db.consumers:cache_key(id), nil, kong.client.load_consumer, id, true)
+end
+
+
+--- By a name that may be another's since it was looked up, or nobody's.
+local function consumer_named(by, name)
+  local key = "keybound:consumer:" .. by .. ":" .. name
+  for _ = 1, 2 do
+    local id, err = kong.cache:get(key, NAMED, load_consumer_id, by, name)
+    if not id then
+      return nil, err
+    end
+    local consumer
+    consumer, err = consumer_of(id)
+    if err or (consumer and consumer[by] == name) then
+      return consumer, err
+    end
+    kong.cache:invalidate(key)
+  end
+end
+
+
+--- A Consumer, by id or username.
 -- @treturn table|nil
 -- @treturn nil|string message, where Kong could not look
-function _M.consumer(id, by_username)
-  return kong.cache:get(kong.db.consumers:cache_key(id), nil, kong.client.load_consumer, id, by_username)
+function _M.consumer(name)
+  if claims.is_uuid(name) then
+    return consumer_of(name)
+  end
+  return consumer_named("username", name)
 end
 
 
@@ -58,18 +86,18 @@ end
 -- @treturn nil|string message, where Kong could not look
 function _M.named_consumer(name, ways)
   for _, by in ipairs(ways) do
-    local id, err
-    if by == "id" then
-      id = claims.is_uuid(name) and name
-    else
-      id, err = kong.cache:get("keybound:consumer:" .. by .. ":" .. name, NAMED, load_consumer_id, by, name)
+    local consumer, err
+    if by ~= "id" then
+      consumer, err = consumer_named(by, name)
+    elseif claims.is_uuid(name) then
+      consumer, err = consumer_of(name)
     end
-    local consumer
-    if id then
-      consumer, err = _M.consumer(id)
+    if err then
+      return nil, err
     end
-    if consumer or err then
-      return consumer, err
+    -- A username may look like an id.
+    if consumer and consumer[by] == name then
+      return consumer
     end
   end
 end

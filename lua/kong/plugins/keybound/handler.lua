@@ -131,10 +131,14 @@ local function is_anonymous(conf, decision)
   if not conf.anonymous or decision.status ~= 401 or (decision.binding and not conf.anonymous_on_failed_binding) then
     return false
   end
+  -- Without a token, what is in this header is of another plugin.
+  if conf.hide_credentials and decision.reason ~= "no_token" then
+    kong.service.request.clear_header("Authorization")
+  end
   if kong.client.get_credential() then
     return true
   end
-  local consumer, err = entities.consumer(conf.anonymous, true)
+  local consumer, err = entities.consumer(conf.anonymous)
   if not consumer then
     fail("the consumer of anonymous cannot be had: " .. (err or conf.anonymous .. " is not there"))
     return false
@@ -213,6 +217,7 @@ local function allow(instance, decision)
   for name, value in pairs(decision.headers) do
     set_header(name, value or nil)
   end
+  remember(decision)
 end
 
 
@@ -261,6 +266,9 @@ function Keybound:access(conf)
   end
   clear_headers(instance)
   if not instance.options.run_on_preflight and is_preflight() then
+    if instance.options.hide_credentials then
+      kong.service.request.clear_header("Authorization")
+    end
     return
   end
   if is_repeated("dpop") then
@@ -270,14 +278,14 @@ function Keybound:access(conf)
   if not decision then
     return fail(err)
   end
-  remember(decision)
-  if not decision.allowed then
-    return refuse(instance, decision)
+  if decision.reason == "allowed" then
+    return allow(instance, decision)
   end
+  remember(decision)
   if decision.reported then
     return log_refusal("reported", decision)
   end
-  return allow(instance, decision)
+  return refuse(instance, decision)
 end
 
 

@@ -11,13 +11,13 @@ local ngx = ngx
 
 
 --- Before Kong 3.5 a worker knows the instances only that it had requests for, and a page must have them all.
--- @treturn table what must be kept until the page is made
+-- @treturn table|nil what must be kept until the page is made
 local function know_all()
   local instances = {}
   for plugin, err in kong.db.plugins:each() do
     if err then
       kong.log.err("the plugins cannot be listed: ", err)
-      break
+      return nil
     end
     if plugin.name == "keybound" and plugin.enabled then
       instances[plugin.config] = engines.instance(plugin.config, entities.certificate)
@@ -29,6 +29,9 @@ end
 
 local function page()
   local instances = know_all()
+  if not instances then
+    return kong.response.exit(500, { message = "An unexpected error occurred" })
+  end
   local zones = engines.zones(instances)
   local wanted = ngx.var.arg_zone or (#zones == 1 and zones[1])
   for _, zone in ipairs(zones) do
