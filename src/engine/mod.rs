@@ -53,9 +53,12 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// What names the token in logs: the first four octets of its SHA-256. 0 where there is none.
+    /// What names the token in logs: the first four octets of its SHA-256. 0 where there is none; the credentials of another scheme
+    /// may be a password, which could be guessed by it.
     pub fn token_id(&self) -> u32 {
-        let token = self.authorization.and_then(|value| value.rsplit(|c| *c == b' ').next()).filter(|t| !t.is_empty());
+        let value = self.authorization.and_then(|value| value.split_first_chunk::<7>());
+        let rest = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, rest)| rest);
+        let token = rest.and_then(|rest| rest.rsplit(|c| *c == b' ').next()).filter(|t| !t.is_empty());
         token.and_then(|token| crypto::sha256(token).first_chunk().copied()).map_or(0, u32::from_be_bytes)
     }
 }
@@ -624,6 +627,28 @@ mod tests {
         assert_eq!(token(None, ""), Err(Reason::NoToken));
         for header in ["", "a", "Basic abc", "BearerX abc", "Bearer-x abc", "DPoP abc"] {
             assert_eq!(token(Some(header), ""), Err(Reason::NoToken), "{header}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_another_scheme_leave_no_trace_in_a_log() {
+        let id = |authorization: &str| {
+            let request = Request {
+                now: 0,
+                authorization: Some(authorization.as_bytes()),
+                authorization_count: 1,
+                query: b"",
+                certificate: ClientCertificate::Absent,
+                early_data: false,
+            };
+            request.token_id()
+        };
+        // The first octets of `printf a.b.c | sha256sum`.
+        for header in ["Bearer a.b.c", "bearer   a.b.c"] {
+            assert_eq!(id(header), 0x845e_3044, "{header}");
+        }
+        for header in ["Basic a.b.c", "a.b.c", "Bearera.b.c", "Bearer", "Bearer ", ""] {
+            assert_eq!(id(header), 0, "{header}");
         }
     }
 
