@@ -20,6 +20,7 @@ local ffi = require "ffi"
 
 local C = library.constants
 local lib = library.lib
+local string_of = library.string_of
 
 -- Of its own: others may have changed the limits of the shared one.
 local own_json = cjson.new()
@@ -94,14 +95,6 @@ local OPTIONS = {
   metrics = "string",              -- name of a lua_shared_dict: where workers add up what they count
 }
 local OPTION_NAMES = "certificate_source, ctx, metrics and store"
-
-
-local function string_of(s)
-  if s.ptr == nil then
-    return nil
-  end
-  return ffi_str(s.ptr, s.len)
-end
 
 
 --- Reads every element that a function of (engine, index, out) gives.

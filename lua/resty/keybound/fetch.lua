@@ -10,9 +10,9 @@ local semaphore = require "ngx.semaphore"
 
 local C = library.constants
 local lib = library.lib
+local string_of = library.string_of
 
 local ffi_gc = ffi.gc
-local ffi_str = ffi.string
 local max = math.max
 local min = math.min
 local ngx = ngx
@@ -76,11 +76,6 @@ local _M = {}
 local function free_exchange(ptr) lib.kb_exchange_free(ptr) end
 
 
-local function string_of(s)
-  return s.ptr ~= nil and ffi_str(s.ptr, s.len) or ""
-end
-
-
 --- A request that failed, once in a while.
 local function log_failure(engine, flight, kind, detail)
   local key = flight.issuer .. flight.endpoint .. kind
@@ -100,7 +95,7 @@ end
 local function read_answer(conn, exchange, timeouts, deadline)
   local fresh = true
   lib.kb_exchange_request(exchange, str)
-  local request = ffi_str(str.ptr, str.len)
+  local request = string_of(str)
   while true do
     update_time()
     local left = (deadline - ngx_now()) * 1000
@@ -335,7 +330,7 @@ local function begin(engine, check, key)
     host = string_of(str),
     port = tonumber(port[0]),
     profile = engine.profiles[tonumber(fetch.tls) + 1],
-    issuer = string_of(fetch.issuer),
+    issuer = string_of(fetch.issuer) or "-",
     endpoint = string_of(fetch.endpoint),
     timeouts = {
       connect = fetch.connect_timeout_ms,
@@ -377,7 +372,7 @@ function _M.step(engine, check)
   if rc ~= OK then
     return rc
   end
-  local key = ffi_str(fetch.flight.ptr, fetch.flight.len)
+  local key = string_of(fetch.flight)
   local flight = under_way(engine, key)
   if not flight then
     local err
@@ -434,12 +429,11 @@ function _M.prepare(engine)
   tls.struct_size = ffi.sizeof("kb_tls")
   local profiles = {}
   while lib.kb_engine_tls(engine.ptr, #profiles, tls) == OK do
-    local function text(s) return s.ptr ~= nil and ffi_str(s.ptr, s.len) or nil end
     local profile, err = connection.profile({
-      name = text(tls.name) or "authorization server",
-      certificate = text(tls.certificate),
-      private_key = text(tls.private_key),
-      ca = text(tls.trusted),
+      name = string_of(tls.name) or "authorization server",
+      certificate = string_of(tls.certificate),
+      private_key = string_of(tls.private_key),
+      ca = string_of(tls.trusted),
       verify = tls.verify == 1,
     })
     if not profile then

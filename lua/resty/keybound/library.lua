@@ -5,6 +5,7 @@ local ffi = require "ffi"
 
 local concat = table.concat
 local error = error
+local ffi_str = ffi.string
 local gmatch = string.gmatch
 local gsub = string.gsub
 local io_open = io.open
@@ -43,10 +44,21 @@ if abi ~= constants.ABI_VERSION then
 end
 
 
+--- A kb_str.
+-- @treturn string|nil nil where it is absent
+local function string_of(s)
+  if s.ptr == nil then
+    return nil
+  end
+  return ffi_str(s.ptr, s.len)
+end
+
+
 return {
   -- Held by every module that uses it: it must outlive all objects that it made.
   lib = lib,
   constants = constants,
-  version = ffi.string(lib.kb_version()),
-  strerror = function(status) return ffi.string(lib.kb_strerror(status)) end,
+  version = ffi_str(lib.kb_version()),
+  string_of = string_of,
+  strerror = function(status) return ffi_str(lib.kb_strerror(status)) end,
 }

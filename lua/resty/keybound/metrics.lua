@@ -8,9 +8,9 @@ require "resty.core.shdict"
 
 local C = library.constants
 local lib = library.lib
+local string_of = library.string_of
 
 local concat = table.concat
-local ffi_str = ffi.string
 local find = string.find
 local format = string.format
 local ipairs = ipairs
@@ -40,14 +40,13 @@ local _M = {}
 local function describe(engine)
   local counter = ffi.new("kb_counter")
   counter.struct_size = ffi.sizeof("kb_counter")
-  local function text(s) return ffi_str(s.ptr, s.len) end
   local all = {}
   while lib.kb_engine_counter(engine.ptr, #all, counter) == C.OK do
     all[#all + 1] = {
-      family = text(counter.family),
-      kind = text(counter.kind),
-      help = text(counter.help),
-      sample = text(counter.sample),
+      family = string_of(counter.family),
+      kind = string_of(counter.kind),
+      help = string_of(counter.help),
+      sample = string_of(counter.sample),
       divisor = counter.divisor,
     }
   end
