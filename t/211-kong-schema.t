@@ -246,7 +246,7 @@ refuses("${_}_headers_names" => "must have one name for each entry of ${_}_heade
 refuses("${_}_headers_names" => "must have one name for each entry of ${_}_headers_claims", { "${_}_headers_claims" => ['sub'] }, {}) for qw(upstream downstream);
 refuses(upstream_headers_names => 'x-a occurs twice', { %two, upstream_headers_names => ['X-A', 'x-a'] }, { %two, upstream_headers_names => ['X-A', 'x-ab'] });
 refuses(upstream_headers_names => qr/$_:? /i, { %two, upstream_headers_names => ['X-A', $_] }, { %two, upstream_headers_names => ['X-A', "$_-2"] })
-    for qw(X-Consumer-ID X-Consumer-Custom-ID X-Consumer-Username x-credential-identifier X-Anonymous-Consumer X-Forwarded-For X-Forwarded-Proto X-Real-IP Via X-Kong-Request-Id Host Content-Length);
+    for qw(X-Consumer-ID X-Consumer-Custom-ID X-Consumer-Username x-credential-identifier X-Anonymous-Consumer X-Forwarded-For X-Forwarded-Proto X-Real-IP Via Proxy Proxy-Authorization X-Kong-Request-Id Host Content-Length);
 accepts({ downstream_headers_claims => ['sub'], downstream_headers_names => ['X-Consumer-ID'] });
 refuses(upstream_headers_names => [ undef, qq(bad header name 'a b', allowed characters are A-Z, a-z, 0-9, '_', and '-') ], { %two, upstream_headers_names => ['X-A', 'a b'] },
     { %two, upstream_headers_names => ['X-A', 'a-b'] });
@@ -308,13 +308,18 @@ refuses(client_jwk => qr/not valid JSON/, { client_id => ['gateway'], client_jwk
 === TEST 11: what a reference to a vault stands for is not known when it is written; text that is none is held to the rules
 --- run
 my ($good, $bad) = ('{vault://env/kb-x}', '{vault://env/kb-x');
+my %redis = (redis => { host => 'a' }, store_secret => $good);
 refuses(issuer => qr/must be an https URL/, { jwks => undef, issuer => $bad }, { jwks => undef, issuer => $good });
 refuses(client_jwk => qr/not valid JSON/, { client_id => ['gateway'], client_jwk => [$bad] }, { client_id => ['gateway'], client_jwk => [$good] });
 refuses(store_secret => qr/must have at least 32 characters/, { shared_dict => 'keybound', store_secret => $bad }, { shared_dict => 'keybound', store_secret => $good });
 accepts({ redis => { host => 'a', password => $good }, store_secret => $good }, { client_id => [$good], client_secret => [$good] },
     { client_id => ['gateway'], client_auth => ['tls_client_auth'], tls_client_auth_cert_id => 'a', client_certificates => { a => { certificate => $good, private_key => $good } } });
 refuses(audience_required => qr/required: without it/, { %client, client_secret => [$good], audience_required => undef }, { %client, client_secret => [$good] });
-refuses($_->[0] => 'cannot be a reference to a vault', { $_->[0] => $_->[1] }, { $_->[0] => $_->[2] }) for [jwks => $good, undef], [realm => $good, $bad], [claims_required => [$good], [$bad]], [anonymous => $good, $bad];
+refuses($_->[0] => 'cannot be a reference to a vault', { $_->[0] => $_->[1] }, { $_->[0] => $_->[2] }) for [jwks => $good, undef], [realm => $good, $bad], [anonymous => $good, $bad];
+refuses($_->[0] => "$_->[1]: cannot be a reference to a vault", { %redis, $_->[0] => $_->[2] }, { %redis, $_->[0] => $_->[3] }) for [claims_required => 1, [$good], [$bad]],
+    [audience_required => 2, ['a', $good], ['a', $bad]], [redis => 'prefix', { host => 'a', prefix => $good }, { host => 'a', prefix => $bad }];
+my %injected = (inject_client_cert_details => $TRUE, shared_dict => 'keybound', store_secret => $good, upstream_headers_names => ['X-A']);
+accepts({ %injected, upstream_headers_claims => ['sub'] }, { %injected });
 --- no_error_log
 [error]
 

@@ -412,3 +412,20 @@ kong_reload({ consumers => [consumer('other')], plugins => [keybound(anonymous =
 is(who(), '500', 'deleted');
 --- error_log
 guest is not there
+
+=== TEST 21: what Kong remembers of a consumer may be older than its name: it is looked up again
+--- listener: optional_no_ca
+--- kong eval
++{ consumers => [main::consumer('alice')], plugins => [main::keybound(consumer_claim => ['sub']), { name => 'probe', config => { rewrite => <<'EOL' } }] }
+local id = kong.request.get_header("x-renamed")
+if id then
+  local key = kong.db.consumers:cache_key(id)
+  kong.cache:invalidate(key)
+  kong.cache:get(key, nil, function() return { id = id, username = "before" } end)
+end
+EOL
+--- run
+define(alice => { for => 'client', claims => { sub => 'alice' } });
+is(upstream_saw(call(cert => 'client', token => 'alice', headers => $_), 'x-consumer-username'), 'x-consumer-username: alice', 'each time') for ['X-Renamed: ' . id('alice')], [], ['X-Renamed: ' . id('alice')];
+--- no_error_log
+[error]

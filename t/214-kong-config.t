@@ -439,3 +439,44 @@ is(engines()->{made}, 1, 'one engine');
 --- no_error_log
 [error]
 [alert]
+
+=== TEST 18: while a database keeps one request waiting the others go on with the engine that there is
+--- config
+location = /wait {
+    content_by_lua_block {
+        local engines = require "kong.plugins.keybound.engines"
+        local id = "00000000-0000-4000-8000-000000000001"
+        local conf = {
+            issuer = "https://as.test", audience_required = { "a" }, client_id = { "c" }, client_auth = { "tls_client_auth" },
+            tls_client_auth_cert_id = id, introspection_endpoint = "https://as.test/i",
+        }
+        local certificate = { certificate = "$PKI/gateway.crt", private_key = "$PKI/gateway.key" }
+        local function after(s, answer) return function() ngx.sleep(s) return answer, "away" end end
+        local asked = 0
+        local function waiting() asked = asked + 1 return after(1)() end
+        local first = ngx.thread.spawn(engines.instance, conf, after(0.1, certificate))
+        local second = ngx.thread.spawn(engines.instance, conf, after(0.3))
+        ngx.thread.wait(first)
+        ngx.thread.wait(second)
+        ngx.say(engines.instance(conf, after(0)) and "stays" or "lost")
+        ngx.sleep(5.1)
+        local threads = {}
+        for i = 1, 5 do
+            threads[i] = ngx.thread.spawn(function()
+                ngx.update_time()
+                local begun, instance = ngx.now(), engines.instance(conf, waiting)
+                ngx.update_time()
+                return (instance and "on " or "off ") .. (ngx.now() - begun < 0.5 and "at once" or "later")
+            end)
+        end
+        for i = 1, 5 do
+            ngx.say(select(2, ngx.thread.wait(threads[i])))
+        end
+        ngx.say(asked)
+    }
+}
+--- run
+is(call(plain => 1, path => '/wait')->{body}, "stays\non later\n" . "on at once\n" x 4 . "1\n", 'one waits');
+--- timeout: 20
+--- no_error_log
+[alert]

@@ -55,7 +55,7 @@ local _M = {
 local OF_KONG = {
   ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true, ["x-forwarded-host"] = true, ["x-forwarded-port"] = true,
   ["x-forwarded-path"] = true, ["x-forwarded-prefix"] = true, ["x-real-ip"] = true, ["x-kong-request-id"] = true,
-  via = true,
+  ["proxy-authorization"] = true, proxy = true, via = true,
 }
 for _, name in ipairs(_M.IDENTITY) do
   OF_KONG[lower(name)] = true
@@ -173,12 +173,22 @@ local function unresolved(values, references)
 end
 
 
---- Whether Kong resolves references in an option.
-local function is_referenceable(name)
-  for _, entry in ipairs(fields()) do
-    local field = entry[name]
-    if field then
-      return (field.elements or field).referenceable == true
+--- The path of a reference that Kong does not resolve: the field is not referenceable.
+-- @tparam table field the definition of the field
+-- @treturn string|nil what is behind the field's own name, "" for nothing
+local function unresolvable(field, value)
+  if type(value) ~= "table" then
+    return is_reference(value) and not field.referenceable and "" or nil
+  end
+  local members = {}
+  for _, entry in ipairs(field.fields or {}) do
+    local name, member = next(entry)
+    members[name] = member
+  end
+  for name, one in pairs(value) do
+    local inner = name ~= "$refs" and unresolvable(members[name] or field.elements or field.values or field, one)
+    if inner then
+      return "." .. name .. inner
     end
   end
 end
@@ -289,9 +299,11 @@ end
 
 
 local function check_references(options)
-  for name, value in pairs(options) do
-    if is_reference(value) and not is_referenceable(name) then
-      return name, "cannot be a reference to a vault"
+  for _, entry in ipairs(fields()) do
+    local name, field = next(entry)
+    local path = unresolvable(field, options[name])
+    if path then
+      return name, (path == "" and "" or path:sub(2) .. ": ") .. "cannot be a reference to a vault"
     end
   end
 end
@@ -325,7 +337,7 @@ local function check_engine(options)
   -- The engine knows which headers cannot be set, and none twice.
   local names, values = {}, {}
   for i, name in ipairs(part.upstream_headers_names or {}) do
-    names[i], values[i] = name, part.upstream_headers_claims[i]
+    names[i], values[i] = name, (part.upstream_headers_claims or {})[i] or "sub"
   end
   for _, name in pairs(certificate_headers(options)) do
     names[#names + 1], values[#values + 1] = name, "sub"
@@ -401,8 +413,13 @@ function _M.instance(config, certificate_of)
   if instance and now < instance.again then
     return instance.engine and instance, instance.err
   end
+  if instance and instance.engine then
+    -- It may wait for the database: others go on with what there is.
+    instance.again = now + AGAIN_AFTER_FAILURE
+  end
   local options = effective(config)
   local engine, err = make(config, options, certificate_of)
+  instance, now = instances[config], ngx_now()
   if not engine then
     err = "the configuration cannot be used: " .. tostring(err)
     if instance and instance.engine then

@@ -64,7 +64,9 @@ local function consumer_named(by, name)
     if err or (consumer and consumer[by] == name) then
       return consumer, err
     end
-    kong.cache:invalidate(key)
+    -- One of them is old; in this worker only, for the others see it by themselves.
+    kong.cache:invalidate_local(key)
+    kong.cache:invalidate_local(kong.db.consumers:cache_key(id))
   end
 end
 

@@ -20,7 +20,8 @@ local function know_all()
       return nil
     end
     if plugin.name == "keybound" and plugin.enabled then
-      instances[plugin.config] = engines.instance(plugin.config, entities.certificate)
+      -- One that cannot be used has counted before.
+      instances[plugin.config] = engines.instance(plugin.config, entities.certificate) or true
     end
   end
   return instances
