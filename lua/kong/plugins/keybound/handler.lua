@@ -7,6 +7,7 @@ local claims = require "kong.plugins.keybound.claims"
 local engines = require "kong.plugins.keybound.engines"
 local entities = require "kong.plugins.keybound.entities"
 local keybound = require "resty.keybound"
+local options = require "kong.plugins.keybound.options"
 
 local ipairs = ipairs
 local kong = kong
@@ -61,7 +62,7 @@ end
 --- Whatever comes of the request: what the client sent under these names does not reach the upstream.
 local function clear_headers(instance)
   keybound.clear_headers(instance.headers)
-  keybound.clear_headers(engines.IDENTITY)
+  keybound.clear_headers(options.IDENTITY)
   set_identity()
 end
 

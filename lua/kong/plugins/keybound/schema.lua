@@ -50,7 +50,7 @@ end
 
 --- Deferred: whoever only wants to see the fields needs no library.
 local function validate(config)
-  return require("kong.plugins.keybound.engines").check(config)
+  return require("kong.plugins.keybound.check")(config)
 end
 
 
