@@ -208,12 +208,8 @@ end
 local function make_engine(config)
   local out, errbuf, errlen = engine_ptr_t(), bytes_t(ERRBUF_SIZE), size_t()
   local rc = lib.kb_engine_new(config, #config, out, errbuf, ERRBUF_SIZE, errlen)
-  if rc == C.E_CONFIG then
-    local len = tonumber(errlen[0])
-    return nil, ffi_str(errbuf, len < ERRBUF_SIZE and len or ERRBUF_SIZE)
-  end
   if rc ~= C.OK then
-    return nil, library.strerror(rc)
+    return nil, library.message_of(rc, errbuf, ERRBUF_SIZE, errlen)
   end
   return ffi_gc(out[0], free_engine)
 end

@@ -27,7 +27,6 @@ local lib = library.lib
 local concat = table.concat
 local encode_base64 = ngx.encode_base64
 local ffi_gc = ffi.gc
-local ffi_str = ffi.string
 local find = string.find
 local format = string.format
 local io_open = io.open
@@ -42,7 +41,6 @@ local setmetatable = setmetatable
 local sha1_bin = ngx.sha1_bin
 local spawn = ngx.thread.spawn
 local tcp = ngx.socket.tcp
-local tonumber = tonumber
 local tostring = tostring
 local type = type
 local wait = ngx.thread.wait
@@ -73,11 +71,7 @@ local function free_trust(ptr) lib.kb_trust_free(ptr) end
 
 
 local function message_of(rc)
-  if rc ~= C.E_CONFIG and rc ~= C.E_TLS then
-    return library.strerror(rc)
-  end
-  local len = tonumber(errlen[0])
-  return ffi_str(errbuf, len < ERRBUF_SIZE and len or ERRBUF_SIZE)
+  return library.message_of(rc, errbuf, ERRBUF_SIZE, errlen)
 end
 
 

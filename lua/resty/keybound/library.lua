@@ -12,6 +12,7 @@ local io_open = io.open
 local package = package
 local ipairs = ipairs
 local pcall = pcall
+local tonumber = tonumber
 
 
 --- The library beside the other C modules of this Lua, else where the system's loader looks.
@@ -54,11 +55,23 @@ local function string_of(s)
 end
 
 
+--- What a call that was not OK says, in its error buffer or by its status.
+-- @param errlen of the text, which the buffer may be too small for
+local function message_of(status, errbuf, size, errlen)
+  if status ~= constants.E_CONFIG and status ~= constants.E_TLS then
+    return ffi_str(lib.kb_strerror(status))
+  end
+  local len = tonumber(errlen[0])
+  return ffi_str(errbuf, len < size and len or size)
+end
+
+
 return {
   -- Held by every module that uses it: it must outlive all objects that it made.
   lib = lib,
   constants = constants,
   version = ffi_str(lib.kb_version()),
   string_of = string_of,
+  message_of = message_of,
   strerror = function(status) return ffi_str(lib.kb_strerror(status)) end,
 }

@@ -7,7 +7,6 @@ local claims = require "kong.plugins.keybound.claims"
 local engines = require "kong.plugins.keybound.engines"
 local entities = require "kong.plugins.keybound.entities"
 local keybound = require "resty.keybound"
-local options = require "kong.plugins.keybound.options"
 
 local ipairs = ipairs
 local kong = kong
@@ -22,6 +21,8 @@ local Keybound = {
   -- Kong takes three numbers and nothing behind them.
   VERSION = keybound._VERSION:match("^%d+%.%d+%.%d+"),
 }
+
+local THUMBPRINT = { "cnf", "x5t#S256" }
 
 -- Of this worker: whether a global instance asks in the handshake, and what has been warned of.
 local asks_in_handshake, has_warned = false, false
@@ -62,7 +63,6 @@ end
 --- Whatever comes of the request: what the client sent under these names does not reach the upstream.
 local function clear_headers(instance)
   keybound.clear_headers(instance.headers)
-  keybound.clear_headers(options.IDENTITY)
   set_identity()
 end
 
@@ -70,9 +70,9 @@ end
 --- Tells the upstream the certificate that the token is bound to. Of another one nothing is known but that the client
 -- has its key: anybody makes himself one with any name in it.
 local function set_certificate_headers(instance, token)
-  local thumbprint = claims.at(token, { "cnf", "x5t#S256" })
-  if thumbprint then
-    for variable, name in pairs(instance.certificate_headers) do
+  for variable, name in pairs(instance.certificate_headers) do
+    local thumbprint = claims.at(token, THUMBPRINT)
+    if thumbprint then
       set_header(name, variable == "thumbprint" and thumbprint or ngx.var[variable])
     end
   end

@@ -197,10 +197,10 @@ function _M.store_of(options)
 end
 
 
---- The headers that the plugin may set for the upstream, besides those of Kong: nobody else may.
+--- The headers that the plugin may set for the upstream: nobody else may.
 function _M.upstream_headers(options)
   local names = {}
-  for _, list in ipairs { options.upstream_headers_names or {}, _M.certificate_headers(options) } do
+  for _, list in ipairs { _M.IDENTITY, options.upstream_headers_names or {}, _M.certificate_headers(options) } do
     for _, name in pairs(list) do
       names[#names + 1] = name
     end
