@@ -128,6 +128,15 @@
 // Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims. One that passed by `report_only` has none.
 #define KB_WANT_CLAIMS 2
 
+// `kb_engine_needs()`: `kb_facts.http` must be set.
+#define KB_NEEDS_HTTP 1
+
+// `kb_engine_needs()`: `kb_http.form` must be set for the body of a form.
+#define KB_NEEDS_FORM 2
+
+// `kb_engine_needs()`: without the shared store nobody logs in, and no session goes on.
+#define KB_NEEDS_STORE 4
+
 // `kb_answer.outcome`: a complete answer, whatever its status.
 #define KB_FETCH_ANSWERED 1
 
@@ -236,13 +245,42 @@ typedef struct kb_response {
   uint32_t status;
   // `Retry-After`, in seconds; 0: none
   uint32_t retry_after_s;
-  // The one `WWW-Authenticate` value, or absent
+  // The `WWW-Authenticate` value, or absent
   struct kb_str www_authenticate;
   // `Content-Type` of the body
   struct kb_str content_type;
   // The body
   struct kb_str body;
 } kb_response;
+
+// What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
+// absent.
+typedef struct kb_http {
+  // `sizeof(kb_http)` as the caller compiled it
+  size_t struct_size;
+  // The method, `GET` for example
+  struct kb_str method;
+  // `Host`, or `:authority`, with the port where it has one
+  struct kb_str host;
+  // Path and query as the client sent them, before any rewriting: nginx's `$request_uri`
+  struct kb_str target;
+  // All `Cookie` headers, joined by a semicolon and a space
+  struct kb_str cookie;
+  // `Accept`
+  struct kb_str accept;
+  // `Origin`
+  struct kb_str origin;
+  // `Sec-Fetch-Site`
+  struct kb_str fetch_site;
+  // `Sec-Fetch-Mode`
+  struct kb_str fetch_mode;
+  // `Sec-Fetch-Dest`
+  struct kb_str fetch_dest;
+  // `Refresh-Token`
+  struct kb_str refresh_token;
+  // With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
+  struct kb_str form;
+} kb_http;
 
 // The facts of one request. Set all of it to 0 first, then `struct_size`.
 typedef struct kb_facts {
@@ -267,6 +305,8 @@ typedef struct kb_facts {
   uint32_t flags;
   // 0
   uint32_t reserved;
+  // What logins and sessions are decided from; NULL only where `kb_engine_needs()` has no `KB_NEEDS_HTTP`
+  const struct kb_http *http;
 } kb_facts;
 
 // What is to be done with the request.
@@ -278,7 +318,8 @@ typedef struct kb_decision {
   // Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take. With `KB_STEP_ALLOW` another
   // one than `KB_REASON_ALLOWED`: the request would be refused for it, and passes by `report_only`, with no claims and no headers
   uint32_t reason;
-  // The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
+  // The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine, and where there is a check, as long
+  // as the check. With a check it may have headers: `kb_check_response_header()`
   struct kb_response response;
   // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
   // (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail of a refusal. Not
@@ -303,7 +344,7 @@ typedef struct kb_fetch {
   struct kb_str body;
   // The issuer, for logs
   struct kb_str issuer;
-  // "metadata", "jwks", "introspection", "token" or "revocation", for logs
+  // "metadata", "jwks", "introspection", "token", "revocation" or "par", for logs
   struct kb_str endpoint;
   // 32 octets. Two fetches of one engine with the same are the same request: while one is under way, let its answer serve both
   struct kb_str flight;
@@ -319,8 +360,9 @@ typedef struct kb_fetch {
   uint32_t read_timeout_ms;
   // For the whole exchange, in milliseconds. A host that has fewer deadlines keeps at least this one
   uint32_t timeout_ms;
-  // 0
-  uint32_t reserved;
+  // 1: what it sends is good once. Send it at most once, over a new connection: one that was kept may end without an answer, and then
+  // nobody knows whether it counted. 0: it may be sent again if a kept connection ends before the answer begins
+  uint32_t once;
 } kb_fetch;
 
 // What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
@@ -662,6 +704,15 @@ int32_t kb_engine_tls(const struct kb_engine *engine,
 // `engine` is NULL, or came from `kb_engine_new()` and is not freed.
 uint32_t kb_engine_shares(const struct kb_engine *engine);
 
+// What the engine needs of a host besides the facts that each request has.
+//
+// # Returns
+// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM` and `KB_NEEDS_STORE`, as far as they apply; 0 for NULL and after an internal error.
+//
+// # Safety
+// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
+uint32_t kb_engine_needs(const struct kb_engine *engine);
+
 // Whether the engine only reports (`report_only`): what it would refuse passes. A host that refuses by itself has to look at this by itself.
 //
 // # Returns
@@ -745,7 +796,8 @@ uint32_t kb_check_reason(const struct kb_check *check);
 // `check` is NULL or live; `response` is writable.
 int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
 
-// What the log should say of a refusal, besides the reason: what the authorization server did wrong. Holds no token, secret or claim.
+// What the log should say besides the reason: what the authorization server did wrong, or of an allowed request that a check was skipped.
+// Holds no token, secret or claim.
 //
 // # Arguments
 // - `detail`: receives a sentence, or absent
@@ -797,8 +849,9 @@ int32_t kb_check_header(const struct kb_check *check,
                         struct kb_str *name,
                         struct kb_str *value);
 
-// A header for the response to an allowed request: send it with this value, whatever the upstream said under that name. A name may come
-// more than once: then send them all. A request that passes by `report_only` has none.
+// A header for the client, with `KB_STEP_ALLOW` and with `KB_STEP_RESPOND`: cookies, and where to go on, among others. `set-cookie` is added to
+// what the upstream says, and there may be several; any other is sent with this value, whatever the upstream said under that name. A
+// request that passes by `report_only` has none.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`
@@ -808,7 +861,7 @@ int32_t kb_check_header(const struct kb_check *check,
 // Valid until the check is freed.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`.
+// `KB_E_NULL`; `KB_E_STATE`: the step is neither `KB_STEP_ALLOW` nor `KB_STEP_RESPOND`; `KB_E_RANGE`.
 //
 // # Safety
 // `check` is NULL or live; `name` and `value` are writable.

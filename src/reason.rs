@@ -12,8 +12,12 @@ pub enum Answer {
     Challenge,
     /// 400 `invalid_request`
     InvalidRequest,
+    /// 400 without a challenge: what came back from a login, or credentials, cannot be used.
+    BadRequest,
     /// 401 `invalid_token`
     InvalidToken,
+    /// 302: a browser goes on elsewhere
+    Redirect,
     /// 403 `insufficient_scope`
     InsufficientScope,
     /// 403 without a challenge: no other token would do.
@@ -31,7 +35,8 @@ impl Answer {
     pub fn status(self) -> u16 {
         match self {
             Answer::Allow => 0,
-            Answer::InvalidRequest => 400,
+            Answer::Redirect => 302,
+            Answer::InvalidRequest | Answer::BadRequest => 400,
             Answer::Challenge | Answer::InvalidToken => 401,
             Answer::InsufficientScope | Answer::Forbidden => 403,
             Answer::TooEarly => 425,
@@ -47,6 +52,8 @@ impl Answer {
             Answer::InvalidToken => Some("invalid_token"),
             Answer::InsufficientScope => Some("insufficient_scope"),
             Answer::Allow
+            | Answer::Redirect
+            | Answer::BadRequest
             | Answer::Challenge
             | Answer::Forbidden
             | Answer::TooEarly
@@ -161,6 +168,8 @@ reasons! {
     CertificateNotYetValid = 67 "certificate_not_yet_valid" InvalidToken "The client certificate is before its `notBefore` (`client_certificate_validity`)."
     EarlyData = 68 "early_data" TooEarly "The request came in TLS 1.3 early data, which proves no key and can be replayed."
     CertificateRefused = 69 "certificate_refused" InvalidToken "The host itself refused the client certificate: nginx's status 495 or 496, handed on by `error_page`."
+    SessionCertificateMissing = 70 "session_certificate_missing" InvalidToken "The session is bound to a certificate, and the connection has none; or a login that would be bound came without one."
+    SessionCertificateMismatch = 71 "session_certificate_mismatch" InvalidToken "The session is bound to another certificate than that of the connection: a stolen cookie, or a renewed certificate."
 
     InsufficientScope = 80 "insufficient_scope" InsufficientScope "The token lacks what `scopes_required` asks for."
     InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."
@@ -173,7 +182,30 @@ reasons! {
     ClientRefused = 93 "client_refused" Unavailable "The authorization server refused the gateway itself (`invalid_client`): look at `client_id`, its authentication method and its certificate."
     ServerUnavailable = 94 "server_unavailable" Unavailable "The token or revocation endpoint did not answer, or not with success."
 
+    StoreUnavailable = 95 "store_unavailable" Unavailable "The shared store failed, and a session or a login cannot be told from one that is over or used."
+    TokenResponseInvalid = 96 "token_response_invalid" Unavailable "The token endpoint or the endpoint for pushed requests answered with something that cannot be used (RFC 6749 §5.1)."
+
     InternalError = 99 "internal_error" Internal "keybound failed; please report it with the log of that moment."
+
+    LoginStarted = 100 "login_started" Redirect "Nobody is logged in: the browser is sent to the authorization server."
+    LoginCompleted = 101 "login_completed" Redirect "A user has logged in, and is sent back to where the login began."
+    LoggedOut = 102 "logged_out" Redirect "A user has logged out. 200 where there is nowhere to go on to."
+
+    LoginStateMissing = 110 "login_state_missing" BadRequest "What came back from a login belongs to none that this browser has begun: it is from another browser, was used up, or took longer than `login_timeout`."
+    LoginStateInvalid = 111 "login_state_invalid" BadRequest "The cookie of the login cannot be opened, is too old, or is that of another `state` (RFC 6749 §10.12)."
+    LoginStateReused = 112 "login_state_reused" BadRequest "What came back from this login came before: a `state` is good once."
+    LoginIssuerMismatch = 113 "login_issuer_mismatch" BadRequest "`iss` of the authorization response is not the issuer, or is missing although its metadata promises it (RFC 9207 §2.4)."
+    LoginResponseMalformed = 114 "login_response_malformed" BadRequest "The authorization response has a parameter twice, too long, with control characters, or lacks one (RFC 6749 §4.1.2)."
+    LoginRefused = 115 "login_refused" Forbidden "The authorization server ended the login with an error, for example because the user said no (RFC 6749 §4.1.2.1)."
+    CodeRefused = 116 "code_refused" BadRequest "The token endpoint refused the authorization code: it is used, expired, or of another login (RFC 6749 §5.2)."
+    IdTokenInvalid = 117 "id_token_invalid" BadRequest "The ID token is not one for this login (OpenID Connect Core 1.0 §3.1.3.7); the log says which rule it breaks."
+
+    SessionInvalid = 120 "session_invalid" Challenge "The session cookie cannot be opened, or is of a method that is not configured here."
+    SessionExpired = 121 "session_expired" Challenge "The session, or its access token, is over."
+    SessionRefused = 122 "session_refused" Challenge "The authorization server refused to refresh the session's token: the user logged out there, or the refresh token was used before."
+    CredentialsRefused = 123 "credentials_refused" Challenge "The authorization server refused the credentials or the refresh token of the request."
+    CredentialsMalformed = 124 "credentials_malformed" BadRequest "The credentials of the request cannot be read (RFC 7617 §2), or came more than once."
+    LogoutCrossSite = 125 "logout_cross_site" Forbidden "The request to log out came from another site."
 }
 
 /// `docs/reasons.md`, generated.
@@ -238,6 +270,8 @@ mod tests {
                 "certificate_not_yet_valid",
                 "early_data",
                 "certificate_refused",
+                "session_certificate_missing",
+                "session_certificate_mismatch",
             ]
         );
     }
@@ -246,7 +280,8 @@ mod tests {
     fn rfc6750_3_b_a_challenge_goes_with_400_401_and_a_scope_that_is_missing() {
         for reason in Reason::ALL {
             let status = reason.answer().status();
-            let expected = matches!(status, 400 | 401 | 403) && *reason != Reason::ConsumerNotFound;
+            let silent = matches!(reason.answer(), Answer::BadRequest | Answer::Forbidden);
+            let expected = matches!(status, 400 | 401 | 403) && !silent;
             assert_eq!(reason.answer().challenges(), expected, "{}", reason.code());
         }
         assert_eq!(Reason::ConsumerNotFound.answer().status(), 403);

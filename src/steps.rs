@@ -24,12 +24,20 @@ pub enum Endpoint {
     Token,
     /// RFC 7009
     Revocation,
+    /// Pushed authorization requests, RFC 9126
+    Par,
 }
 
 impl Endpoint {
     /// Every endpoint, in the order of the metrics.
-    pub const ALL: [Endpoint; 5] =
-        [Endpoint::Metadata, Endpoint::Jwks, Endpoint::Introspection, Endpoint::Token, Endpoint::Revocation];
+    pub const ALL: [Endpoint; 6] = [
+        Endpoint::Metadata,
+        Endpoint::Jwks,
+        Endpoint::Introspection,
+        Endpoint::Token,
+        Endpoint::Revocation,
+        Endpoint::Par,
+    ];
 
     /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -39,6 +47,7 @@ impl Endpoint {
             Endpoint::Introspection => "introspection",
             Endpoint::Token => "token",
             Endpoint::Revocation => "revocation",
+            Endpoint::Par => "par",
         }
     }
 }
@@ -79,6 +88,8 @@ pub struct Fetch {
     pub server: usize,
     /// The endpoint
     pub endpoint: Endpoint,
+    /// What it sends is good once: it is sent at most once, over a connection of its own, since one that was kept may end without an answer
+    pub once: bool,
 }
 
 impl fmt::Debug for Fetch {
@@ -315,6 +326,25 @@ impl Host {
     }
 }
 
+/// The whole answer to a request that does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Why, for the log; sent with `display_errors` only
+    pub reason: Reason,
+    /// HTTP status
+    pub status: u16,
+    /// The one `WWW-Authenticate` value (RFC 6750 §3), where the status has one
+    pub www_authenticate: Option<Box<str>>,
+    /// `Retry-After`, seconds, where the status has one
+    pub retry_after: Option<u32>,
+    /// `Content-Type` of the body
+    pub content_type: &'static str,
+    /// JSON, or a page for people
+    pub body: Box<str>,
+    /// Further headers. A name may come more than once.
+    pub headers: Vec<(&'static str, String)>,
+}
+
 /// A refusal, and what the log should say besides the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -322,17 +352,19 @@ pub struct Refusal {
     pub reason: Reason,
     /// A sentence for the operator: what the authorization server did wrong. Holds no token, secret or claim.
     pub detail: Option<Box<str>>,
+    /// The answer, where it is not the reason's usual one.
+    pub(crate) response: Option<Box<Response>>,
 }
 
 impl Refusal {
     pub(crate) fn new(reason: Reason, detail: impl Into<Box<str>>) -> Refusal {
-        Refusal { reason, detail: Some(detail.into()) }
+        Refusal { reason, detail: Some(detail.into()), response: None }
     }
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Refusal {
-        Refusal { reason, detail: None }
+        Refusal { reason, detail: None, response: None }
     }
 }
 
@@ -440,6 +472,7 @@ mod tests {
             timeouts: Timeouts::default(),
             flight: [0; 32],
             server: 0,
+            once: false,
             endpoint: Endpoint::Introspection,
         }
     }

@@ -174,6 +174,7 @@ fn begin_with(engine: &Arc<Engine>, token: &str, certificate: Option<&[u8]>, now
         query: b"",
         certificate: certificate.map_or(ClientCertificate::Absent, ClientCertificate::Der),
         early_data: false,
+        http: None,
     })
 }
 

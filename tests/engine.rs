@@ -63,6 +63,7 @@ impl Host {
             authorization_n: 1,
             flags,
             reserved: 0,
+            http: ptr::null(),
         };
         // SAFETY: all bits zero is a valid decision.
         let mut decision: kb_decision = unsafe { std::mem::zeroed() };
@@ -451,6 +452,7 @@ fn in_rust_a_report_is_no_allow() {
         query: b"",
         certificate: ClientCertificate::Der(certificate),
         early_data: false,
+        http: None,
     };
     let (reporting, refusing) = (engine(true), engine(false));
     let reason = Reason::CertificateMismatch;

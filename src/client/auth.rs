@@ -37,6 +37,7 @@ impl Method {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct ClientAuth {
     pub(crate) client_id: String,
     pub(crate) method: Method,

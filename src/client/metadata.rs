@@ -5,8 +5,9 @@ use crate::jose::json::{self, Object, Value};
 use crate::reason::Reason;
 use crate::steps::{Endpoint, Refusal};
 
-/// Members that name an endpoint, in the order of [`Metadata`]'s arrays.
-const ENDPOINTS: [&str; 3] = ["introspection_endpoint", "token_endpoint", "revocation_endpoint"];
+/// Members that name an endpoint that the gateway calls, in the order of [`Metadata`]'s arrays.
+const ENDPOINTS: [&str; 4] =
+    ["introspection_endpoint", "token_endpoint", "revocation_endpoint", "pushed_authorization_request_endpoint"];
 
 /// A URL of the document; if it must not be used, why.
 type Location = Option<Result<String, String>>;
@@ -15,8 +16,14 @@ type Location = Option<Result<String, String>>;
 #[derive(Debug)]
 pub(crate) struct Metadata {
     jwks_uri: Location,
-    endpoints: [Location; 3],
-    aliases: [Location; 3],
+    endpoints: [Location; 4],
+    aliases: [Location; 4],
+    authorization: Location,
+    end_session: Location,
+    /// `authorization_response_iss_parameter_supported` (RFC 9207 §3)
+    pub(crate) promises_iss: bool,
+    /// `require_pushed_authorization_requests` (RFC 9126 §5)
+    pub(crate) requires_par: bool,
 }
 
 /// Where the document of an issuer may be: as OpenID Connect says (appended), and as RFC 8414 §3.1 says (inserted).
@@ -63,7 +70,7 @@ impl Metadata {
             Some(Value::Object(aliases)) => aliases,
             _ => Object::default(),
         };
-        let mut endpoints = [None, None, None];
+        let mut endpoints = [const { None }; 4];
         for (endpoint, name) in endpoints.iter_mut().zip(ENDPOINTS) {
             *endpoint = location(name, value(name)?.as_ref());
         }
@@ -71,21 +78,36 @@ impl Metadata {
             jwks_uri: location("jwks_uri", value("jwks_uri")?.as_ref()),
             endpoints,
             aliases: ENDPOINTS.map(|name| location(name, aliases.get(name))),
+            authorization: location("authorization_endpoint", value("authorization_endpoint")?.as_ref()),
+            end_session: location("end_session_endpoint", value("end_session_endpoint")?.as_ref()),
+            promises_iss: value("authorization_response_iss_parameter_supported")? == Some(Value::Bool(true)),
+            requires_par: value("require_pushed_authorization_requests")? == Some(Value::Bool(true)),
         })
     }
 
     /// The URL of an endpoint. With a client certificate the alias comes first, and where there is none the endpoint itself is
     /// called (RFC 8705 §5).
     pub(crate) fn endpoint(&self, endpoint: Endpoint, mutual: bool) -> Result<String, Refusal> {
-        let ([introspection, token, revocation], [introspection_alias, token_alias, revocation_alias]) =
-            (&self.endpoints, &self.aliases);
-        let (location, alias, name) = match endpoint {
-            Endpoint::Introspection => (introspection, introspection_alias, "introspection_endpoint"),
-            Endpoint::Token => (token, token_alias, "token_endpoint"),
-            Endpoint::Revocation => (revocation, revocation_alias, "revocation_endpoint"),
+        let place = match endpoint {
+            Endpoint::Introspection => 0,
+            Endpoint::Token => 1,
+            Endpoint::Revocation => 2,
+            Endpoint::Par => 3,
             Endpoint::Metadata | Endpoint::Jwks => return Err(Reason::InternalError.into()),
         };
-        take(alias.as_ref().filter(|_| mutual).or(location.as_ref()), name)
+        let at = |list: &[Location; 4]| list.get(place).cloned().flatten();
+        let name = ENDPOINTS.get(place).copied().unwrap_or_default();
+        take(at(&self.aliases).filter(|_| mutual).or_else(|| at(&self.endpoints)).as_ref(), name)
+    }
+
+    /// Where browsers are sent to log in.
+    pub(crate) fn authorization(&self) -> Result<String, Refusal> {
+        take(self.authorization.as_ref(), "authorization_endpoint")
+    }
+
+    /// Where browsers are sent to log out, if there is such a place (OpenID Connect RP-Initiated Logout 1.0 §2.1).
+    pub(crate) fn end_session(&self) -> Result<Option<String>, Refusal> {
+        self.end_session.as_ref().map(|location| take(Some(location), "end_session_endpoint")).transpose()
     }
 
     /// The URL of the keys.

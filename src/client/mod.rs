@@ -47,6 +47,7 @@ impl Lifetimes {
 }
 
 /// An endpoint that the gateway authenticates at, as configured.
+#[derive(Clone)]
 pub(crate) struct EndpointSetup {
     pub(crate) url: Option<String>,
     pub(crate) mtls_url: Option<String>,
@@ -67,8 +68,8 @@ pub(crate) struct ServerSetup {
     pub(crate) hosts: Vec<String>,
     /// The TLS profile of requests for metadata and keys.
     pub(crate) tls: usize,
-    /// At the introspection, token and revocation endpoint; `None` without `client_id`.
-    pub(crate) client: Option<[EndpointSetup; 3]>,
+    /// At the introspection, token and revocation endpoint, and at that of pushed requests; `None` without `client_id`.
+    pub(crate) client: Option<[EndpointSetup; 4]>,
     pub(crate) introspection: Option<IntrospectionSetup>,
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Server {
     jwks_uri: Option<String>,
     hosts: Vec<String>,
     tls: usize,
-    client: Option<[EndpointSetup; 3]>,
+    client: Option<[EndpointSetup; 4]>,
     pub(crate) introspection: Option<IntrospectionSetup>,
     pub(crate) keys: Keys,
     learnt: Mutex<Learnt>,
@@ -147,6 +148,7 @@ impl Server {
             flight: shared::hash(Domain::Document, &[url.as_bytes(), &self.place.to_be_bytes()]),
             server: self.place,
             endpoint,
+            once: false,
         }
     }
 
@@ -174,6 +176,8 @@ impl Server {
             flight,
             server: self.place,
             endpoint,
+            // Codes and refresh tokens are good once (RFC 6749 §10.5, RFC 9700 §4.14.2).
+            once: endpoint == Endpoint::Token,
         };
         let fetched = self.send(host, fetch).await;
         self.doubt_metadata(&fetched, host.now());
@@ -181,13 +185,14 @@ impl Server {
     }
 
     fn endpoint(&self, endpoint: Endpoint) -> Result<&EndpointSetup, Refusal> {
-        let [introspection, token, revocation] = self.client.as_ref().ok_or_else(|| {
+        let [introspection, token, revocation, par] = self.client.as_ref().ok_or_else(|| {
             Refusal::new(Reason::ClientRefused, format!("no client_id is configured for the issuer {}", self.issuer))
         })?;
         match endpoint {
             Endpoint::Introspection => Ok(introspection),
             Endpoint::Token => Ok(token),
             Endpoint::Revocation => Ok(revocation),
+            Endpoint::Par => Ok(par),
             Endpoint::Metadata | Endpoint::Jwks => Err(Reason::InternalError.into()),
         }
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::respond::{Changes, Response};
+use super::respond::Changes;
 use crate::binding::Bound;
 use crate::reason::Reason;
-use crate::steps::{Ask, Fetch, FetchAnswer, Refusal, Run, State, StateError, Store, StoreAnswer};
+use crate::steps::{Ask, Fetch, FetchAnswer, Refusal, Response, Run, State, StateError, Store, StoreAnswer};
 
 /// What the host does next.
 #[derive(Debug)]
@@ -32,12 +32,14 @@ pub struct Granted {
     claims: Vec<u8>,
     /// `None` where no headers are configured: what is moved about with each decision stays small.
     changes: Option<Box<Changes>>,
+    /// What the log should say all the same.
+    note: Option<Box<str>>,
 }
 
 impl Granted {
     /// Only a checked binding makes one.
     pub(crate) fn new(bound: Bound, claims: Vec<u8>, changes: Option<Box<Changes>>) -> Granted {
-        Granted { _bound: bound, claims, changes }
+        Granted { _bound: bound, claims, changes, note: None }
     }
 
     /// The claims of the token as JSON, exactly as its issuer gave them.
@@ -74,7 +76,8 @@ impl Check {
         match self.run.state() {
             State::Done(Ok(granted)) => Step::Allow(granted),
             State::Done(Err(refusal)) => {
-                let response = self.engine.response(refusal.reason);
+                let usual = || self.engine.response(refusal.reason);
+                let response = refusal.response.as_deref().unwrap_or_else(usual);
                 if self.engine.report_only() { Step::Report(response) } else { Step::Respond(response) }
             }
             State::Waiting(Ask::Fetch(fetch), _) => Step::Fetch(fetch),
@@ -91,12 +94,18 @@ impl Check {
         }
     }
 
-    /// What the log should say besides the reason of a refusal.
+    /// What the log should say besides the reason.
     pub fn detail(&self) -> Option<&str> {
         match self.run.state() {
+            State::Done(Ok(granted)) => granted.note.as_deref(),
             State::Done(Err(Refusal { detail, .. })) => detail.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether there is an answer that is this request's alone, and not the usual one of its reason.
+    pub fn answers(&self) -> bool {
+        matches!(self.run.state(), State::Done(Err(Refusal { response: Some(_), .. })))
     }
 
     /// The issuer whose server a fetch goes to.

@@ -4,6 +4,7 @@ mod cache;
 mod call;
 mod check;
 pub(crate) mod config;
+mod http;
 mod respond;
 mod servers;
 mod verify;
@@ -12,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 pub use call::{Call, CallStep};
 pub use check::{Check, Granted, Step};
+pub use http::Http;
 pub use config::{Config, ConfigError, OPTIONS, OptionDoc, document as configuration_document};
-pub use respond::{CONTENT_TYPE, Response};
 pub use servers::TlsProfile;
 pub use verify::{Verified, Verifier};
 
@@ -29,7 +30,7 @@ use crate::jose::jws::{Compact, MAX_TOKEN};
 use crate::jose::{b64, json};
 use crate::metrics::{Counter, Metrics, Source};
 use crate::reason::Reason;
-use crate::steps::{Host, Refusal, Run};
+use crate::steps::{Host, Refusal, Response, Run};
 use crate::token::Facts;
 use cache::{Known, Memory, Refused};
 use respond::{Headers, Responses, Wording};
@@ -50,6 +51,8 @@ pub struct Request<'a> {
     pub certificate: ClientCertificate<'a>,
     /// Whether the request came before the handshake was complete (TLS 1.3 early data)
     pub early_data: bool,
+    /// What a login or a session needs besides; `None` only where [`Engine::needs_http`] is false
+    pub http: Option<&'a Http<'a>>,
 }
 
 impl Request<'_> {
@@ -229,6 +232,21 @@ impl Engine {
     /// Whether a decision can need steps: keys are not configured, or tokens are introspected.
     pub fn takes_steps(&self) -> bool {
         self.introspection || (self.bearer && self.servers.iter().any(|server| !server.keys.is_fixed()))
+    }
+
+    /// Whether a decision is made from [`Request::http`], too: there are logins, sessions or grants.
+    pub fn needs_http(&self) -> bool {
+        false
+    }
+
+    /// Whether credentials are taken from the body of a form (`application/x-www-form-urlencoded`).
+    pub fn needs_form(&self) -> bool {
+        false
+    }
+
+    /// Whether nobody logs in, and no session goes on, without the shared store.
+    pub fn needs_store(&self) -> bool {
+        false
     }
 
     /// Whether steps can ask for the shared store: `store_secret` is configured.
@@ -611,6 +629,7 @@ mod tests {
             query: query.as_bytes(),
             certificate: ClientCertificate::Absent,
             early_data: false,
+            http: None,
         };
         credentials(&request).map(|t| String::from_utf8_lossy(t).into_owned())
     }
@@ -640,6 +659,7 @@ mod tests {
                 query: b"",
                 certificate: ClientCertificate::Absent,
                 early_data: false,
+                http: None,
             };
             request.token_id()
         };

@@ -3,27 +3,14 @@
 use super::config::ClaimHeader;
 use crate::jose::json::{self, Value};
 use crate::reason::{Answer, Reason};
-
-/// The whole answer to a refused request.
-#[derive(Debug)]
-pub struct Response {
-    /// Why, for the log; sent with `display_errors` only
-    pub reason: Reason,
-    /// HTTP status
-    pub status: u16,
-    /// The one `WWW-Authenticate` value (RFC 6750 §3), where the status has one
-    pub www_authenticate: Option<Box<str>>,
-    /// `Retry-After`, seconds, where the status has one
-    pub retry_after: Option<u32>,
-    /// JSON
-    pub body: Box<str>,
-}
+use crate::steps::Response;
 
 /// When a client may ask again, in seconds: an authorization server that is restarted is back by then.
 const RETRY_AFTER: u32 = 5;
 
-/// The `Content-Type` of [`Response::body`].
-pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
+/// The `Content-Type` of an answer for programs, and of one for people.
+pub(crate) const JSON: &str = "application/json; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
 /// The response of each reason.
 pub(crate) struct Responses {
@@ -48,7 +35,8 @@ impl Responses {
             let message = match answer {
                 Answer::Challenge | Answer::InvalidToken => wording.unauthorized,
                 Answer::InsufficientScope | Answer::Forbidden => wording.forbidden,
-                Answer::InvalidRequest => "Bad Request",
+                Answer::InvalidRequest | Answer::BadRequest => "Bad Request",
+                Answer::Redirect => "Found",
                 Answer::TooEarly => "Too Early",
                 Answer::Unavailable => "Service Unavailable",
                 Answer::Allow | Answer::Internal => "An unexpected error occurred",
@@ -78,7 +66,9 @@ impl Responses {
                 status,
                 www_authenticate,
                 retry_after: (answer == Answer::Unavailable).then_some(RETRY_AFTER),
+                content_type: JSON,
                 body: Value::Object(body.collect()).to_string().into(),
+                headers: Vec::new(),
             }
         };
         Responses {

@@ -337,7 +337,7 @@ fn one(
         None => None,
     };
     let discovers = (needs_keys && jwks.is_none() && jwks_uri.is_none())
-        || client.iter().flatten().any(|endpoint| endpoint.url.is_none() && endpoint.mtls_url.is_none());
+        || client.iter().flatten().take(3).any(|endpoint| endpoint.url.is_none() && endpoint.mtls_url.is_none());
     // What is discovered is found by it (RFC 8414 §2).
     if discovers && (Target::parse(&issuer).is_err() || issuer.contains('?')) {
         return own.error(
@@ -361,8 +361,8 @@ fn url(options: &Options<'_>, name: &str) -> Result<Option<String>, ConfigError>
     }
 }
 
-/// The client at the introspection, token and revocation endpoint.
-fn client(own: &Options<'_>, tls: &mut TlsProfiles, trust: &Trust) -> Result<Option<[EndpointSetup; 3]>, ConfigError> {
+/// The client at the introspection, token and revocation endpoint, and at that of pushed requests, where it is as at the token endpoint.
+fn client(own: &Options<'_>, tls: &mut TlsProfiles, trust: &Trust) -> Result<Option<[EndpointSetup; 4]>, ConfigError> {
     let Some(client_id) = own.string("client_id")? else {
         return match OF_CLIENT.iter().find(|name| own.is_set(name)) {
             Some(name) => own.error(name, "has no effect without client_id"),
@@ -390,8 +390,11 @@ fn client(own: &Options<'_>, tls: &mut TlsProfiles, trust: &Trust) -> Result<Opt
         }
         Ok(EndpointSetup { url: url(own, &of("endpoint"))?, mtls_url, auth, tls: place, mutual })
     };
-    let all = [endpoint(tls, "introspection")?, endpoint(tls, "token")?, endpoint(tls, "revocation")?];
-    Ok(Some(all))
+    let (introspection, token, revocation) =
+        (endpoint(tls, "introspection")?, endpoint(tls, "token")?, endpoint(tls, "revocation")?);
+    let par =
+        EndpointSetup { url: url(own, "pushed_authorization_request_endpoint")?, mtls_url: None, ..token.clone() };
+    Ok(Some([introspection, token, revocation, par]))
 }
 
 /// What the gateway can prove itself with.

@@ -5,8 +5,8 @@ use super::{
     KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_E_STATE, KB_OK, KB_STEP_ALLOW, KB_STEP_FETCH, KB_STEP_INVALID,
     KB_STEP_RESPOND, KB_STEP_STORE, Versioned, free_handle, kb_str, read_versioned, write, write_versioned,
 };
-use crate::engine::{CONTENT_TYPE, Check, Granted, Response, Step};
-use crate::steps::{Fetch, FetchAnswer, Outcome, StoreAnswer, StoreOperation};
+use crate::engine::{Check, Granted, Step};
+use crate::steps::{Fetch, FetchAnswer, Outcome, Response, StoreAnswer, StoreOperation};
 
 /// `kb_answer.outcome`: a complete answer, whatever its status.
 pub const KB_FETCH_ANSWERED: u32 = 1;
@@ -56,7 +56,7 @@ pub struct kb_response {
     pub status: u32,
     /// `Retry-After`, in seconds; 0: none
     pub retry_after_s: u32,
-    /// The one `WWW-Authenticate` value, or absent
+    /// The `WWW-Authenticate` value, or absent
     pub www_authenticate: kb_str,
     /// `Content-Type` of the body
     pub content_type: kb_str,
@@ -78,7 +78,7 @@ impl kb_response {
             status: u32::from(response.status),
             retry_after_s: response.retry_after.unwrap_or(0),
             www_authenticate: kb_str::of_option(response.www_authenticate.as_deref().map(str::as_bytes)),
-            content_type: kb_str::of(CONTENT_TYPE.as_bytes()),
+            content_type: kb_str::of(response.content_type.as_bytes()),
             body: kb_str::of(response.body.as_bytes()),
         }
     }
@@ -99,7 +99,7 @@ pub struct kb_fetch {
     pub body: kb_str,
     /// The issuer, for logs
     pub issuer: kb_str,
-    /// "metadata", "jwks", "introspection", "token" or "revocation", for logs
+    /// "metadata", "jwks", "introspection", "token", "revocation" or "par", for logs
     pub endpoint: kb_str,
     /// 32 octets. Two fetches of one engine with the same are the same request: while one is under way, let its answer serve both
     pub flight: kb_str,
@@ -115,12 +115,13 @@ pub struct kb_fetch {
     pub read_timeout_ms: u32,
     /// For the whole exchange, in milliseconds. A host that has fewer deadlines keeps at least this one
     pub timeout_ms: u32,
-    /// 0
-    pub reserved: u32,
+    /// 1: what it sends is good once. Send it at most once, over a new connection: one that was kept may end without an answer, and then
+    /// nobody knows whether it counted. 0: it may be sent again if a kept connection ends before the answer begins
+    pub once: u32,
 }
 
 impl Versioned for kb_fetch {
-    const V1: usize = std::mem::offset_of!(kb_fetch, reserved) + size_of::<u32>();
+    const V1: usize = std::mem::offset_of!(kb_fetch, once) + size_of::<u32>();
 }
 
 /// What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
@@ -189,6 +190,14 @@ impl kb_check {
 
     pub(super) fn reason(&self) -> u32 {
         self.0.reason().map_or(0, |reason| reason as u32)
+    }
+
+    /// The answer for the client, if that is the step.
+    pub(super) fn response(&self) -> Option<kb_response> {
+        match self.0.step() {
+            Step::Respond(response) => Some(kb_response::of(response)),
+            _ => None,
+        }
     }
 
     pub(super) fn fetch(&self) -> Result<&Fetch, i32> {
@@ -324,14 +333,12 @@ pub unsafe extern "C" fn kb_check_reason(check: *const kb_check) -> u32 {
 pub unsafe extern "C" fn kb_check_response(check: *const kb_check, response: *mut kb_response) -> i32 {
     // SAFETY: the caller's.
     unsafe {
-        read(check, response, |check| match check.0.step() {
-            Step::Respond(response) => Ok(kb_response::of(response)),
-            _ => Err(KB_E_STATE),
-        })
+        read(check, response, |check| check.response().ok_or(KB_E_STATE))
     }
 }
 
-/// What the log should say of a refusal, besides the reason: what the authorization server did wrong. Holds no token, secret or claim.
+/// What the log should say besides the reason: what the authorization server did wrong, or of an allowed request that a check was skipped.
+/// Holds no token, secret or claim.
 ///
 /// # Arguments
 /// - `detail`: receives a sentence, or absent
@@ -400,8 +407,9 @@ pub unsafe extern "C" fn kb_check_header(
     }
 }
 
-/// A header for the response to an allowed request: send it with this value, whatever the upstream said under that name. A name may come
-/// more than once: then send them all. A request that passes by `report_only` has none.
+/// A header for the client, with `KB_STEP_ALLOW` and with `KB_STEP_RESPOND`: cookies, and where to go on, among others. `set-cookie` is added to
+/// what the upstream says, and there may be several; any other is sent with this value, whatever the upstream said under that name. A
+/// request that passes by `report_only` has none.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`
@@ -411,7 +419,7 @@ pub unsafe extern "C" fn kb_check_header(
 /// Valid until the check is freed.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`.
+/// `KB_E_NULL`; `KB_E_STATE`: the step is neither `KB_STEP_ALLOW` nor `KB_STEP_RESPOND`; `KB_E_RANGE`.
 ///
 /// # Safety
 /// `check` is NULL or live; `name` and `value` are writable.
@@ -425,7 +433,11 @@ pub unsafe extern "C" fn kb_check_response_header(
     // SAFETY: the caller's.
     unsafe {
         read_header(check, name, value, |check| {
-            let (name, value) = check.granted()?.response_headers().nth(index).ok_or(KB_E_RANGE)?;
+            let header = match check.0.step() {
+                Step::Respond(response) => response.headers.get(index).map(|(name, value)| (*name, value.as_str())),
+                _ => check.granted()?.response_headers().nth(index),
+            };
+            let (name, value) = header.ok_or(KB_E_RANGE)?;
             Ok((kb_str::of(name.as_bytes()), kb_str::of(value.as_bytes())))
         })
     }
@@ -464,7 +476,7 @@ pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_f
                 send_timeout_ms: fetch.timeouts.send,
                 read_timeout_ms: fetch.timeouts.read,
                 timeout_ms: fetch.timeouts.total,
-                reserved: 0,
+                once: u32::from(fetch.once),
             })
         })
     }

@@ -9,7 +9,7 @@ use super::{
     Versioned, certificate, free_handle, kb_str, new_handle, openssl, read_versioned, write, write_versioned,
 };
 use crate::cert::ClientCertificate;
-use crate::engine::{Engine, Request, TlsProfile};
+use crate::engine::{Engine, Http, Request, TlsProfile};
 use crate::metrics::Counter;
 use crate::reason::Reason;
 
@@ -17,6 +17,13 @@ use crate::reason::Reason;
 pub const KB_FACT_EARLY_DATA: u32 = 1;
 /// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims. One that passed by `report_only` has none.
 pub const KB_WANT_CLAIMS: u32 = 2;
+
+/// `kb_engine_needs()`: `kb_facts.http` must be set.
+pub const KB_NEEDS_HTTP: u32 = 1;
+/// `kb_engine_needs()`: `kb_http.form` must be set for the body of a form.
+pub const KB_NEEDS_FORM: u32 = 2;
+/// `kb_engine_needs()`: without the shared store nobody logs in, and no session goes on.
+pub const KB_NEEDS_STORE: u32 = 4;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
 pub struct kb_engine {
@@ -50,10 +57,47 @@ pub struct kb_facts {
     pub flags: u32,
     /// 0
     pub reserved: u32,
+    /// What logins and sessions are decided from; NULL only where `kb_engine_needs()` has no `KB_NEEDS_HTTP`
+    pub http: *const kb_http,
 }
 
 impl Versioned for kb_facts {
-    const V1: usize = std::mem::offset_of!(kb_facts, reserved) + size_of::<u32>();
+    const V1: usize = std::mem::offset_of!(kb_facts, http) + size_of::<*const kb_http>();
+}
+
+/// What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
+/// absent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_http {
+    /// `sizeof(kb_http)` as the caller compiled it
+    pub struct_size: usize,
+    /// The method, `GET` for example
+    pub method: kb_str,
+    /// `Host`, or `:authority`, with the port where it has one
+    pub host: kb_str,
+    /// Path and query as the client sent them, before any rewriting: nginx's `$request_uri`
+    pub target: kb_str,
+    /// All `Cookie` headers, joined by a semicolon and a space
+    pub cookie: kb_str,
+    /// `Accept`
+    pub accept: kb_str,
+    /// `Origin`
+    pub origin: kb_str,
+    /// `Sec-Fetch-Site`
+    pub fetch_site: kb_str,
+    /// `Sec-Fetch-Mode`
+    pub fetch_mode: kb_str,
+    /// `Sec-Fetch-Dest`
+    pub fetch_dest: kb_str,
+    /// `Refresh-Token`
+    pub refresh_token: kb_str,
+    /// With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
+    pub form: kb_str,
+}
+
+impl Versioned for kb_http {
+    const V1: usize = std::mem::offset_of!(kb_http, form) + size_of::<kb_str>();
 }
 
 /// What is to be done with the request.
@@ -66,7 +110,8 @@ pub struct kb_decision {
     /// Why: `KB_REASON_ALLOWED` or the reason of the refusal, for the log; 0 while there are steps to take. With `KB_STEP_ALLOW` another
     /// one than `KB_REASON_ALLOWED`: the request would be refused for it, and passes by `report_only`, with no claims and no headers
     pub reason: u32,
-    /// The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine
+    /// The answer for the client with `KB_STEP_RESPOND`; its pointers are valid as long as the engine, and where there is a check, as long
+    /// as the check. With a check it may have headers: `kb_check_response_header()`
     pub response: kb_response,
     /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
     /// (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail of a refusal. Not
@@ -267,6 +312,30 @@ pub unsafe extern "C" fn kb_engine_shares(engine: *const kb_engine) -> u32 {
     guarded(0, || unsafe { engine.as_ref() }.map_or(0, |engine| u32::from(engine.engine.shares())))
 }
 
+/// What the engine needs of a host besides the facts that each request has.
+///
+/// # Returns
+/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM` and `KB_NEEDS_STORE`, as far as they apply; 0 for NULL and after an internal error.
+///
+/// # Safety
+/// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_needs(engine: *const kb_engine) -> u32 {
+    guarded(0, || {
+        // SAFETY: the caller's.
+        let Some(kb_engine { engine, .. }) = (unsafe { engine.as_ref() }) else {
+            return 0;
+        };
+        [
+            (engine.needs_http(), KB_NEEDS_HTTP),
+            (engine.needs_form(), KB_NEEDS_FORM),
+            (engine.needs_store(), KB_NEEDS_STORE),
+        ]
+        .into_iter()
+        .fold(0, |needs, (is_needed, flag)| if is_needed { needs | flag } else { needs })
+    })
+}
+
 /// Whether the engine only reports (`report_only`): what it would refuse passes. A host that refuses by itself has to look at this by itself.
 ///
 /// # Returns
@@ -385,7 +454,17 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         query: unsafe { facts.query.get() }.unwrap_or_default(),
         certificate: ClientCertificate::Absent,
         early_data: facts.flags & KB_FACT_EARLY_DATA != 0,
+        http: None,
     };
+    let http;
+    if engine.engine.needs_http() {
+        if facts.http.is_null() {
+            return Err(KB_E_ARGUMENT);
+        }
+        // SAFETY: the caller's, and not NULL.
+        http = unsafe { read_http(&read_versioned(facts.http)?)? };
+        request.http = Some(&http);
+    }
     // SAFETY: the caller's.
     let given = unsafe { certificate(facts.client_cert.ptr, facts.client_cert.len, facts.client_cert_form)? };
     let identity;
@@ -408,7 +487,7 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
             Err(_) => ClientCertificate::Der(&[]),
         };
     }
-    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.changes_headers();
+    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.changes_headers() || request.http.is_some();
     let at_once = if whole { Err(None) } else { engine.engine.at_once(&request) };
     match at_once {
         Ok(()) => {
@@ -424,16 +503,43 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
                 None if check.reason().is_none() => decision.token_id = request.token_id(),
                 None => {}
             }
-            // A refusal has a check for its detail alone. What passes has the one that was asked for, even if nothing is in it.
-            if refusal.is_none() || check.detail().is_some() || engine.engine.report_only() {
-                let check = kb_check::new(check);
+            // A refusal has a check for its detail, or for an answer of its own. What passes has the one that was asked for, even if nothing
+            // is in it.
+            if refusal.is_none() || check.detail().is_some() || check.answers() || engine.engine.report_only() {
+                let check = Box::new(kb_check::new(check));
                 decision.step = check.step();
                 decision.reason = check.reason();
-                decision.check = Box::into_raw(Box::new(check));
+                if let Some(response) = check.response() {
+                    decision.response = response;
+                }
+                decision.check = Box::into_raw(check);
             }
         }
     }
     Ok(())
+}
+
+/// # Safety
+/// The pointers have the given lengths.
+unsafe fn read_http<'a>(http: &kb_http) -> Result<Http<'a>, i32> {
+    let get = |s: kb_str| match isize::try_from(s.len) {
+        // SAFETY: the caller's.
+        Ok(_) => Ok(unsafe { s.get() }.unwrap_or_default()),
+        Err(_) => Err(KB_E_ARGUMENT),
+    };
+    Ok(Http {
+        method: get(http.method)?,
+        host: get(http.host)?,
+        target: get(http.target)?,
+        cookie: get(http.cookie)?,
+        accept: get(http.accept)?,
+        origin: get(http.origin)?,
+        fetch_site: get(http.fetch_site)?,
+        fetch_mode: get(http.fetch_mode)?,
+        fetch_dest: get(http.fetch_dest)?,
+        refresh_token: get(http.refresh_token)?,
+        form: get(http.form)?,
+    })
 }
 
 impl kb_decision {

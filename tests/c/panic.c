@@ -79,6 +79,7 @@ decide_panics(void)
       && new_engine == NULL && untouched(&out) && untouched(&message_len)) \
     X(kb_engine_warning, kb_engine_warning(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_engine_tls, kb_engine_tls(discovering, 0, &tls) == KB_E_PANIC && untouched(&tls)) \
+    X(kb_engine_needs, kb_engine_needs(discovering) == 0) \
     X(kb_engine_shares, kb_engine_shares(discovering) == 0) \
     X(kb_engine_report_only, kb_engine_report_only(reporting) == 0) \
     X(kb_engine_counter, kb_engine_counter(engine, 0, &counter) == KB_E_PANIC && untouched(&counter)) \

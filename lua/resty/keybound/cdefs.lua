@@ -30,6 +30,20 @@ typedef struct kb_response {
   struct kb_str content_type;
   struct kb_str body;
 } kb_response;
+typedef struct kb_http {
+  size_t struct_size;
+  struct kb_str method;
+  struct kb_str host;
+  struct kb_str target;
+  struct kb_str cookie;
+  struct kb_str accept;
+  struct kb_str origin;
+  struct kb_str fetch_site;
+  struct kb_str fetch_mode;
+  struct kb_str fetch_dest;
+  struct kb_str refresh_token;
+  struct kb_str form;
+} kb_http;
 typedef struct kb_facts {
   size_t struct_size;
   int64_t now_s;
@@ -41,6 +55,7 @@ typedef struct kb_facts {
   uint32_t authorization_n;
   uint32_t flags;
   uint32_t reserved;
+  const struct kb_http *http;
 } kb_facts;
 typedef struct kb_decision {
   size_t struct_size;
@@ -65,7 +80,7 @@ typedef struct kb_fetch {
   uint32_t send_timeout_ms;
   uint32_t read_timeout_ms;
   uint32_t timeout_ms;
-  uint32_t reserved;
+  uint32_t once;
 } kb_fetch;
 typedef struct kb_answer {
   size_t struct_size;
@@ -147,6 +162,7 @@ int32_t kb_engine_tls(const struct kb_engine *engine,
                       size_t index,
                       struct kb_tls *tls);
 uint32_t kb_engine_shares(const struct kb_engine *engine);
+uint32_t kb_engine_needs(const struct kb_engine *engine);
 uint32_t kb_engine_report_only(const struct kb_engine *engine);
 int32_t kb_engine_response(const struct kb_engine *engine,
                            uint32_t reason,
@@ -252,6 +268,9 @@ return {
   THUMBPRINT_SIZE = 44,
   FACT_EARLY_DATA = 1,
   WANT_CLAIMS = 2,
+  NEEDS_HTTP = 1,
+  NEEDS_FORM = 2,
+  NEEDS_STORE = 4,
   FETCH_ANSWERED = 1,
   FETCH_RESOLVE = 2,
   FETCH_CONNECT = 3,

@@ -97,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<ExitCode, Stri
         query: b"",
         certificate,
         early_data: false,
+        http: None,
     });
     let mut host = Host::new(clock, verbose);
     host.run(&engine, &mut check)?;

@@ -1,0 +1,28 @@
+//! What of an HTTP request a login or a session is decided from.
+
+/// Borrowed from the host for one call; what a request does not have is empty.
+#[derive(Clone, Copy, Default)]
+pub struct Http<'a> {
+    /// The method
+    pub method: &'a [u8],
+    /// `Host`, or `:authority`, with a port where it has one
+    pub host: &'a [u8],
+    /// Path and query as the client sent them
+    pub target: &'a [u8],
+    /// All `Cookie` headers, joined by `; `
+    pub cookie: &'a [u8],
+    /// `Accept`
+    pub accept: &'a [u8],
+    /// `Origin`
+    pub origin: &'a [u8],
+    /// `Sec-Fetch-Site`
+    pub fetch_site: &'a [u8],
+    /// `Sec-Fetch-Mode`
+    pub fetch_mode: &'a [u8],
+    /// `Sec-Fetch-Dest`
+    pub fetch_dest: &'a [u8],
+    /// `Refresh-Token`
+    pub refresh_token: &'a [u8],
+    /// The body of a form, where [`super::Engine::needs_form`] says so
+    pub form: &'a [u8],
+}
