@@ -51,6 +51,7 @@ impl Host {
             authorization_n: 1,
             flags: 0,
             reserved: 0,
+            http: ptr::null(),
         };
         // SAFETY: all bits zero is a valid decision, and the pointers are those of live values.
         unsafe {

@@ -110,6 +110,11 @@ key "$dir/gateway-key-rsa.key" rsa
 key "$dir/gateway-key-ec.key"
 key "$dir/gateway-key-ed25519.key" ed25519
 
+# Of those who log users in
+leaf web ca v3_client
+leaf web-par ca v3_client
+self web-self-signed web-self-signed v3_client
+
 # For who must get an answer of any of the servers
 cat "$dir/ca.crt" "$dir/other-ca.crt" >"$dir/roots.crt"
 

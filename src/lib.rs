@@ -39,6 +39,7 @@ pub mod ffi;
 pub mod jose;
 pub mod metrics;
 pub mod reason;
+pub(crate) mod session;
 pub mod steps;
 pub mod token;
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::{Answer, Reason};
+use crate::session::Method;
 use crate::steps::{Endpoint, Fetched, Outcome};
 
 /// Where the decision's facts came from.
@@ -59,6 +60,13 @@ pub struct Counter {
 const REQUESTS: (&str, &str, &str) = ("keybound_requests", "counter", "Requests by decision and reason.");
 const INTROSPECTION_CACHE: (&str, &str, &str) =
     ("keybound_introspection_cache", "counter", "Introspections that the shared store answered, or did not.");
+const BINDING_SKIPPED: (&str, &str, &str) = (
+    "keybound_binding_skipped",
+    "counter",
+    "Allowed requests whose proof of possession was not checked, by the method that let them in.",
+);
+const REVOCATIONS: (&str, &str, &str) =
+    ("keybound_revocations", "counter", "Tokens that a logout revoked, or could not.");
 const AS_REQUESTS: (&str, &str, &str) =
     ("keybound_as_requests", "counter", "Requests to the authorization server, by how they ended.");
 const AS_LATENCY: (&str, &str, &str) =
@@ -71,6 +79,8 @@ pub(crate) struct Metrics {
     otherwise: &'static str,
     requests: Vec<AtomicU64>,
     introspection_cache: [AtomicU64; 2],
+    binding_skipped: [AtomicU64; Method::ALL.len()],
+    revocations: [AtomicU64; 2],
     fetches: Vec<AtomicU64>,
     latency: Vec<AtomicU64>,
 }
@@ -83,6 +93,8 @@ impl Metrics {
             // One more for tokens that name no issuer of ours.
             requests: zeros(issuers.len().saturating_add(1).saturating_mul(ROW)),
             introspection_cache: Default::default(),
+            binding_skipped: Default::default(),
+            revocations: Default::default(),
             fetches: zeros(servers.saturating_mul(OUTCOMES)),
             latency: zeros(servers.saturating_mul(HISTOGRAM)),
             issuers,
@@ -98,6 +110,16 @@ impl Metrics {
 
     pub(crate) fn introspection_cache(&self, hit: bool) {
         add(&self.introspection_cache, usize::from(!hit), 1);
+    }
+
+    /// Counts a request that was let through without a proof of possession.
+    pub(crate) fn binding_skipped(&self, method: Method) {
+        add(&self.binding_skipped, method as usize, 1);
+    }
+
+    /// Counts a token of a logout.
+    pub(crate) fn revoked(&self, is_done: bool) {
+        add(&self.revocations, usize::from(!is_done), 1);
     }
 
     pub(crate) fn fetched(&self, server: usize, endpoint: Endpoint, fetched: &Fetched) {
@@ -122,7 +144,8 @@ impl Metrics {
 
     /// The values, in the order of [`Metrics::describe`].
     pub(crate) fn values(&self) -> impl Iterator<Item = u64> {
-        let all = self.requests.iter().chain(&self.introspection_cache).chain(&self.fetches).chain(&self.latency);
+        let all = self.requests.iter().chain(&self.introspection_cache).chain(&self.binding_skipped);
+        let all = all.chain(&self.revocations).chain(&self.fetches).chain(&self.latency);
         all.map(|value| value.load(Ordering::Relaxed))
     }
 
@@ -134,7 +157,11 @@ impl Metrics {
         for issuer in issuers().chain([String::new()]) {
             for (_, cache) in SOURCES {
                 for reason in Reason::ALL {
-                    let decision = if reason.answer() == Answer::Allow { "allow" } else { self.otherwise };
+                    let decision = match reason.answer() {
+                        Answer::Allow => "allow",
+                        Answer::Redirect => "redirect",
+                        _ => self.otherwise,
+                    };
                     let labels = format!(
                         "issuer=\"{issuer}\",decision=\"{decision}\",reason=\"{}\",cache=\"{cache}\"",
                         reason.code()
@@ -146,6 +173,13 @@ impl Metrics {
         for result in ["hit", "miss"] {
             let sample = format!("keybound_introspection_cache_total{{result=\"{result}\"}}");
             all.push(counter(INTROSPECTION_CACHE, sample));
+        }
+        for method in Method::ALL {
+            let sample = format!("keybound_binding_skipped_total{{method=\"{}\"}}", method.name());
+            all.push(counter(BINDING_SKIPPED, sample));
+        }
+        for result in ["done", "failed"] {
+            all.push(counter(REVOCATIONS, format!("keybound_revocations_total{{result=\"{result}\"}}")));
         }
         let endpoints = || {
             issuers().flat_map(|issuer| Endpoint::ALL.map(|e| format!("issuer=\"{issuer}\",endpoint=\"{}\"", e.name())))
@@ -204,7 +238,11 @@ mod tests {
         let counted = nonzero(&metrics);
         assert_eq!(counted.len(), 2 * Reason::ALL.len() + 1);
         for reason in Reason::ALL {
-            let decision = if *reason == Reason::Allowed { "allow" } else { "deny" };
+            let decision = match reason.answer() {
+                Answer::Allow => "allow",
+                Answer::Redirect => "redirect",
+                _ => "deny",
+            };
             let sample = |issuer: &str, cache: &str| {
                 format!(
                     "keybound_requests_total{{issuer=\"{issuer}\",decision=\"{decision}\",reason=\"{}\",cache=\"{cache}\"}} 1",

@@ -284,135 +284,44 @@ fn rfc8414_2_a_the_url_of_metadata_is_no_issuer() {
 }
 
 #[test]
-fn no_method_goes_without_proof_of_possession() {
-    const NAME: &str = "proof_of_possession_auth_methods_validation";
-    assert_eq!(refused(|c| c[NAME] = true.into()), "accepted");
-    assert!(refused(|c| c[NAME] = false.into()).starts_with(&format!("{NAME}: must be true: keybound skips no check")));
-    let with = |method: &str| refused(|c| c["auth_methods"] = json!(["bearer", method]));
-    assert_eq!(with("bearer"), "accepted");
-    for method in ["password", "client_credentials", "authorization_code", "refresh_token", "userinfo", "kong_oauth2"] {
-        let expected = "is not compatible with proof of possession; must be of bearer, introspection";
-        assert_eq!(with(method), format!("auth_methods: {method} {expected}"));
-    }
-    assert_eq!(with("session"), "auth_methods: session is not supported here; must be of bearer, introspection");
-    assert_eq!(with("sesion"), "auth_methods: must be of bearer, introspection");
-}
-
-#[test]
-fn a_jwk_set_may_be_a_string_of_json() {
-    assert_eq!(refused(|c| c["jwks"] = c["jwks"].to_string().into()), "accepted");
-    assert!(refused(|c| c["jwks"] = "{}".into()).starts_with("jwks: "));
-    assert!(refused(|c| c["jwks"] = json!({"keys": []})).contains("no usable key"));
-}
-
-#[test]
-fn what_is_no_object_is_no_configuration() {
-    for text in ["", "null", "[]", "{", "{}{}", "{\"issuer\":\"a\",\"issuer\":\"b\"}"] {
-        let message = Verifier::new(text.as_bytes()).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(message.contains("not a JSON object"), "{text}: {message}");
-    }
-}
-
-#[test]
-fn what_would_have_no_effect_or_leave_a_check_out_is_refused() {
-    let engine = |change: &dyn Fn(&mut Value)| match keybound::Engine::new(&config(|c| {
-        c["client_id"] = "gateway".into();
-        c["client_secret"] = "secret".into();
-        change(c);
-    })) {
-        Ok(_) => "accepted".to_owned(),
-        Err(e) => e.to_string(),
-    };
-    assert_eq!(engine(&|_| {}), "accepted");
-    for (change, message) in [
-        (
-            &(|c: &mut Value| {
-                c["introspect_jwt_tokens"] = true.into();
-                c["issuers_allowed"] = json!(["https://other.test"]);
-            }) as &dyn Fn(&mut Value),
-            "introspect_jwt_tokens: the issuer https://other.test has no client_id",
-        ),
-        (
-            &|c| {
-                c["auth_methods"] = json!(["introspection"]);
-                c["introspect_jwt_tokens"] = true.into();
-            },
-            "introspect_jwt_tokens: needs bearer",
-        ),
-        (
-            &|c| {
-                c["auth_methods"] = json!(["introspection"]);
-                c["issuers_allowed"] = json!(["https://other.test"]);
-            },
-            "issuers_allowed: needs bearer",
-        ),
-        (
-            &|c| {
-                c["auth_methods"] = json!(["bearer"]);
-                c["introspection_cache_ttl"] = 5.into();
-            },
-            "introspection_cache_ttl: has no effect",
-        ),
-        (
-            &|c| c["issuers_allowed"] = json!([{"issuer": "https://other.test", "audience_claim": ["aud2"]}]),
-            "issuers_allowed[0].audience_claim: has no effect without audience_required",
-        ),
-        (
-            &|c| {
-                c["client_auth"] = "private_key_jwt".into();
-                c["client_jwk"] = include_str!("common/keys/p256.jwk").into();
-                c["client_alg"] = "HS256".into();
-            },
-            "client_alg: HS256 is for client_secret_jwt",
-        ),
-        (
-            &|c| c["tls_client_auth_cert_id"] = "gw".into(),
-            "tls_client_auth_cert_id: must be a name in client_certificates",
-        ),
-        (&|c| c["client_auth"] = "tls_client_auth".into(), "tls_client_auth_cert_id: required by tls_client_auth"),
-        (&|c| c["client_auth"] = "private_key_jwt".into(), "client_jwk: required by private_key_jwt"),
-        (
-            &|c| c["client_auth"] = "client_secret_jwt".into(),
-            "client_secret: client_secret_jwt needs one of at least 32 octets",
-        ),
-        (&|c| c["client_auth"] = "basic".into(), "client_auth: must be tls_client_auth, "),
-        (&|c| c["introspection_endpoint"] = "http://as.test/i".into(), "introspection_endpoint: must be an https URL"),
-        (
-            &|c| c["mtls_introspection_endpoint"] = "https://as.test/i".into(),
-            "mtls_introspection_endpoint: has no effect",
-        ),
-        (
-            &|c| c["issuers_allowed"] = json!([{"issuer": "https://o.test", "realm": "x"}]),
-            "issuers_allowed[0].realm: unknown option",
-        ),
-        (
-            &|c| c["issuers_allowed"] = json!(["https://o.test", "https://o.test"]),
-            "issuers_allowed[1].issuer: occurs twice",
-        ),
-        (&|c| c["endpoint_hosts"] = json!(["https://o.test"]), "endpoint_hosts: must be host names"),
-        (&|c| c["introspection_headers_names"] = json!(["X"]), "introspection_headers_values: must have one value"),
-        (
-            &|c| {
-                c["introspection_post_args_names"] = json!(["token"]);
-                c["introspection_post_args_values"] = json!(["x"]);
-            },
-            "introspection_post_args_names: token is set by keybound itself",
-        ),
-        (&|c| c["keys_max_stale"] = 10.into(), "keys_max_stale: must not be less than keys_max_age"),
-        (
-            &|c| c["client_certificates"] = json!({"a": {"certificate": "x", "private_key": "y"}}),
-            "client_certificates: a is not used",
-        ),
-    ] {
-        let said = engine(change);
-        assert!(said.starts_with(message), "{said}");
-    }
-    for (name, value) in [("introspect_jwt_tokens", json!(true)), ("auth_methods", json!(["introspection"]))] {
-        let message = refused(|c| {
+fn a_method_whose_token_is_not_the_clients_goes_with_proof_of_possession_by_name_only() {
+    const VALIDATION: &str = "proof_of_possession_auth_methods_validation";
+    let with = |methods: &[&str], more: Value| {
+        let refusal = refused(|c| {
             c["client_id"] = "gateway".into();
             c["client_secret"] = "secret".into();
-            c[name] = value;
+            c["auth_methods"] = json!(methods);
+            for (name, value) in more.as_object().expect("object") {
+                c[name] = value.clone();
+            }
         });
-        assert!(message.starts_with(&format!("{name}: asks for introspection")), "{message}");
+        // What a verifier cannot do is accepted as far as methods go.
+        if refusal.starts_with("auth_methods: asks for sessions") { "accepted".to_owned() } else { refusal }
+    };
+    for method in ["password", "client_credentials", "refresh_token"] {
+        for (mode, accepted) in [("strict", false), ("optional", false), ("off", true)] {
+            let answer = with(&["bearer", method], json!({"proof_of_possession_mtls": mode}));
+            let expected = format!("auth_methods: {method} is not compatible with proof of possession: ");
+            assert!(if accepted { answer == "accepted" } else { answer.starts_with(&expected) }, "{answer}");
+        }
+        assert_eq!(with(&["bearer", method], json!({VALIDATION: false})), "accepted");
+    }
+    let code = |more: Value| {
+        let mut options = json!({
+            "session_secret": "0123456789abcdef0123456789abcdef", "store_secret": "0123456789abcdef0123456789abcdef",
+            "redirect_uri": "https://api.test/callback",
+        });
+        for (name, value) in more.as_object().expect("object") {
+            options[name] = value.clone();
+        }
+        with(&["session", "authorization_code"], options)
+    };
+    assert!(code(json!({})).starts_with("session_bind_certificate: must be true for authorization_code"));
+    assert_eq!(code(json!({"session_bind_certificate": true})), "accepted");
+    assert_eq!(code(json!({"proof_of_possession_mtls": "off"})), "accepted");
+    assert_eq!(code(json!({VALIDATION: false})), "accepted");
+    let names = "session, bearer, introspection, refresh_token, password, client_credentials, authorization_code";
+    for method in ["userinfo", "kong_oauth2", "sesion"] {
+        assert_eq!(with(&[method], json!({})), format!("auth_methods: must be of {names}"));
     }
 }

@@ -1,4 +1,5 @@
-// The clients of the authorization server. Those whose name begins with `gateway` may introspect every token.
+// The clients of the authorization server. Those whose name begins with `gateway` may introspect every token, those whose name
+// begins with `web` log users in.
 import { createPublicKey, X509Certificate } from 'node:crypto';
 
 // In which algorithm a gateway gets its introspection as a JWT (RFC 9701): one client for each; RS256 for the others
@@ -47,6 +48,17 @@ export function clients(file) {
     },
   });
 
+  // A gateway that logs users in, in each way that it can say who it is
+  const web = (registered, more) => ({
+    ...registered,
+    grant_types: ['authorization_code', 'refresh_token', 'client_credentials', 'password'],
+    response_types: ['code'],
+    scope: 'openid offline_access read write',
+    redirect_uris: ['https://api.test/callback'],
+    post_logout_redirect_uris: ['https://api.test/', 'https://api.test/logged-out'],
+    ...more,
+  });
+
   return [
     pkiClient('client', 'CN=client'),
     pkiClient('client-rsa', 'CN=rsa'),
@@ -67,5 +79,10 @@ export function clients(file) {
     passwordClient('gateway-secret-jwt', { method: 'client_secret_jwt', secret: 'gateway-secret-jwt-secret-of-32-octets' }),
     keyClient('gateway-key', ['rsa', 'ec', 'ed25519']),
     client('gateway-none', 'none', {}), // only says its name
+
+    web(pkiClient('web', 'CN=web')),
+    web(ownCertificateClient('web-self-signed')),
+    web(passwordClient('web-secret')),
+    web(pkiClient('web-par', 'CN=web-par'), { require_pushed_authorization_requests: true }), // RFC 9126
   ];
 }

@@ -1,7 +1,10 @@
 // The log of the requests that the authorization server got. Of what is secret, tokens among it, only names are kept.
 import { describe } from '../lib.mjs';
 
-const SHOWN = ['client_id', 'token_type_hint', 'client_assertion_type', 'grant_type', 'resource', 'scope'];
+const SHOWN = [
+  'client_id', 'token_type_hint', 'client_assertion_type', 'grant_type', 'resource', 'scope', 'redirect_uri', 'response_type',
+  'code_challenge_method',
+];
 
 export class RequestLog {
   #entries = [];

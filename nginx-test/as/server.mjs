@@ -16,6 +16,12 @@
 //   POST /drop {"kid": KID}                            an old key is published no more
 //   POST /hang {"ms": N, "path": PREFIX}               requests below PREFIX (all, without it) wait so long; 0: no more
 //   POST /fail {"status": N, "headers": {}, "path": PREFIX}   they get this status and nothing else; 0: no more
+//   POST /redirect {"client_id": ID, "redirect_uris": [], "post_logout_redirect_uris": []}   where its logins and logouts may end
+//   POST /ttl {"AccessToken": S, "IdToken": S, "RefreshToken": S}   how long live those that are issued from now on; {}: as ever
+//   POST /tamper {"path": PREFIX, "set": {}, "drop": [], "sign": "rogue", "id_token": {"header": {}, "set": {}, "drop": [], "at_hash": true}}
+//                                                      JSON answers below PREFIX get and lose these members, the ID token in them
+//                                                      these claims: see tamper.mjs; {}: no more
+//   POST /metadata {"set": {}, "drop": []}             the same for the discovery documents
 //   GET /log, POST /log/clear                          the requests so far: see log.mjs
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
@@ -26,6 +32,7 @@ import { control, listen } from '../lib.mjs';
 import { clients } from './clients.mjs';
 import { Issuer } from './issuer.mjs';
 import { RequestLog } from './log.mjs';
+import { tamper } from './tamper.mjs';
 
 const { values: options } = parseArgs({
   options: { pki: { type: 'string' }, port: { type: 'string', default: '0' }, cert: { type: 'string', default: 'as' } },
@@ -40,6 +47,8 @@ const log = new RequestLog();
 let issuer;
 let hang = {};
 let fail = {};
+let change = {};
+let metadata = {};
 const concerned = ({ path = '/' }, request) => request.url.startsWith(path);
 
 function tlsServer(name) {
@@ -58,6 +67,7 @@ function tlsServer(name) {
       request.resume();
       response.writeHead(fail.status, { 'Content-Type': 'application/json', ...fail.headers }).end('{"error":"server_error"}');
     } else {
+      for (const each of [change, metadata]) if (concerned(each, request)) tamper(response, each, issuer);
       issuer.handle(request, response);
     }
   });
@@ -72,12 +82,17 @@ issuer = new Issuer(name, clients(file), {
   token_endpoint: `${mtls}/token`,
   introspection_endpoint: `${mtls}/token/introspection`,
   revocation_endpoint: `${mtls}/token/revocation`,
+  pushed_authorization_request_endpoint: `${mtls}/request`,
 });
 const control_port = await control({
   'POST /rotate': (data) => issuer.rotate(data),
   'POST /drop': (data) => issuer.drop(data),
   'POST /hang': (data) => { hang = data; },
   'POST /fail': (data) => { fail = data; },
+  'POST /redirect': (data) => issuer.redirect(data),
+  'POST /ttl': (data) => issuer.ttl(data),
+  'POST /tamper': (data) => { change = data; },
+  'POST /metadata': (data) => { metadata = { ...data, path: '/.well-known/' }; },
   'GET /log': () => log.entries,
   'POST /log/clear': () => log.clear(),
 });

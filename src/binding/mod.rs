@@ -72,6 +72,19 @@ pub fn check(mode: Mode, confirmation: &Confirmation, certificate: Option<&Ident
     }
 }
 
+/// Checks what a session is bound to against the connection's certificate. Its token is the gateway's, and bound to that if to anything.
+///
+/// # Errors
+/// The reason of the refusal.
+pub(crate) fn check_session(bound_to: Option<&Thumbprint>, certificate: Option<&Identity>) -> Result<Bound, Reason> {
+    match (bound_to, certificate) {
+        (None, _) => Ok(Bound(())),
+        (Some(_), None) => Err(Reason::SessionCertificateMissing),
+        (Some(bound), Some(held)) if bound.matches(&held.thumbprint) => Ok(Bound(())),
+        (Some(_), Some(_)) => Err(Reason::SessionCertificateMismatch),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -113,7 +113,7 @@ impl Target {
     }
 
     /// The value of `Host` (RFC 9110 §7.2).
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == 443 { host } else { format!("{host}:{}", self.port) }
     }

@@ -3,11 +3,15 @@
 
 pub(crate) mod assertion;
 pub(crate) mod auth;
+pub(crate) mod authorization;
+mod grant;
 pub mod http;
+pub(crate) mod id_token;
 pub(crate) mod introspection;
 pub(crate) mod keys;
 pub(crate) mod metadata;
 pub(crate) mod shared;
+pub(crate) mod token_response;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::steps::{Endpoint, Fetch, Fetched, Host, Outcome, Refusal, Timeouts};
 use auth::ClientAuth;
+pub(crate) use grant::TokenSet;
 use introspection::IntrospectionSetup;
 use keys::Keys;
 use metadata::Metadata;
@@ -25,6 +30,8 @@ use shared::{Domain, Shared};
 pub(crate) const MAX_ANSWER: usize = 256 * 1024;
 /// How long a server that says nothing else is left alone after it failed, in seconds, while there is nothing to fall back on.
 const RETRY_S: i64 = 1;
+/// How long a server that answered is thought to be there, in seconds.
+const REACHED_S: i64 = 10;
 /// Longest wait that a server's `Retry-After` is granted, in seconds.
 const MAX_RETRY_S: u32 = 60;
 
@@ -78,7 +85,7 @@ pub(crate) struct Server {
     pub(crate) issuer: String,
     /// Its place in the configuration.
     place: usize,
-    trust: [u8; 32],
+    pub(crate) trust: [u8; 32],
     jwks_uri: Option<String>,
     hosts: Vec<String>,
     tls: usize,
@@ -86,9 +93,9 @@ pub(crate) struct Server {
     pub(crate) introspection: Option<IntrospectionSetup>,
     pub(crate) keys: Keys,
     learnt: Mutex<Learnt>,
-    timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     lifetimes: Lifetimes,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     metrics: Arc<Metrics>,
 }
 
@@ -157,13 +164,26 @@ impl Server {
         &self,
         host: &Host,
         endpoint: Endpoint,
+        form: Vec<(String, String)>,
+        headers: Vec<(String, String)>,
+        flight: [u8; 32],
+    ) -> Result<Fetched, Refusal> {
+        self.call_as(host, None, endpoint, form, headers, flight).await
+    }
+
+    /// Likewise by another client, if there is one, over the gateway's connection.
+    async fn call_as(
+        &self,
+        host: &Host,
+        auth: Option<&ClientAuth>,
+        endpoint: Endpoint,
         mut form: Vec<(String, String)>,
         mut headers: Vec<(String, String)>,
         flight: [u8; 32],
     ) -> Result<Fetched, Refusal> {
         let setup = self.endpoint(endpoint)?;
         let url = self.url(host, endpoint, setup).await?;
-        setup.auth.apply(&self.issuer, host.now(), &mut form, &mut headers)?;
+        auth.unwrap_or(&setup.auth).apply(&self.issuer, host.now(), &mut form, &mut headers)?;
         headers.push(("content-type".into(), "application/x-www-form-urlencoded".into()));
         let fetch = Fetch {
             method: "POST",
@@ -231,7 +251,7 @@ impl Server {
     }
 
     /// The server's metadata, fetched when it is needed and not known well enough.
-    async fn metadata(&self, host: &Host) -> Result<Arc<Metadata>, Refusal> {
+    pub(crate) async fn metadata(&self, host: &Host) -> Result<Arc<Metadata>, Refusal> {
         let known = |learnt: &Learnt, max_age: i64, now: i64| {
             learnt.metadata.as_ref().filter(|(_, at)| is_younger(*at, max_age, now)).map(|(m, _)| Arc::clone(m))
         };
@@ -279,6 +299,35 @@ impl Server {
         let wait = if stale.is_some() { self.lifetimes.cool_down } else { RETRY_S };
         learnt.next_metadata = now.saturating_add(failure.retry.unwrap_or(wait));
         stale.ok_or_else(|| Refusal::new(Reason::MetadataUnavailable, failure.detail))
+    }
+
+    /// The metadata of a server that answered a moment ago: a browser that is sent to one that does not answer sees no page at all.
+    pub(crate) async fn reached_metadata(&self, host: &Host) -> Result<Arc<Metadata>, Refusal> {
+        let now = host.now();
+        {
+            let learnt = self.learnt();
+            if let Some((metadata, at)) = &learnt.metadata
+                && is_younger(*at, REACHED_S, now)
+            {
+                return Ok(Arc::clone(metadata));
+            }
+            if waits(now, learnt.next_metadata, self.lifetimes.longest_wait()) {
+                return Err(Refusal::new(Reason::MetadataUnavailable, "it could not be fetched a moment ago"));
+            }
+        }
+        match self.discover(host).await {
+            Ok((metadata, _)) => {
+                let metadata = Arc::new(metadata);
+                let mut learnt = self.learnt();
+                learnt.metadata = Some((Arc::clone(&metadata), host.now()));
+                (learnt.next_metadata, learnt.doubted) = (0, false);
+                Ok(metadata)
+            }
+            Err(failure) => {
+                self.learnt().next_metadata = host.now().saturating_add(failure.retry.unwrap_or(RETRY_S));
+                Err(Refusal::new(Reason::MetadataUnavailable, failure.detail))
+            }
+        }
     }
 
     /// Asks where OpenID Connect puts the document, then where RFC 8414 does: whatever the first answers, if it is no metadata, may be a

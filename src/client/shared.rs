@@ -16,6 +16,12 @@ pub(crate) enum Domain {
     JwksRefetch,
     Introspection,
     Call,
+    Session,
+    Login,
+    Refresh,
+    RefreshLock,
+    Grant,
+    OwnToken,
 }
 
 /// A hash of parts, each with its length: no two lists of parts are one input.
@@ -98,8 +104,30 @@ impl Shared {
 
     /// Likewise for what was learnt of a token.
     pub(crate) async fn read_of(&self, host: &Host, token: &[u8], key: [u8; 32]) -> Option<(i64, Vec<u8>)> {
+        self.read_of_after(host, token, key, 0).await
+    }
+
+    pub(crate) async fn read_of_after(
+        &self,
+        host: &Host,
+        token: &[u8],
+        key: [u8; 32],
+        delay_ms: u32,
+    ) -> Option<(i64, Vec<u8>)> {
         let sealer = self.token_sealer(token)?;
-        unpack(&sealer, &key, self.get(host, key, 0).await?)
+        unpack(&sealer, &key, self.get(host, key, delay_ms).await?)
+    }
+
+    /// What is there, sealed by somebody else; and whether the store failed.
+    pub(crate) async fn fetch(&self, host: &Host, key: [u8; 32]) -> Stored {
+        let get = Store { operation: StoreOperation::Get, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms: 0 };
+        if self.is_there() { host.store(get).await } else { Stored::Failed }
+    }
+
+    /// Writes what somebody else sealed; false if the store failed.
+    pub(crate) async fn keep(&self, host: &Host, key: [u8; 32], value: Vec<u8>, ttl: u32) -> bool {
+        let put = Store { operation: StoreOperation::Put, key: self.key(key), value, ttl: ttl.max(1), delay_ms: 0 };
+        self.is_there() && host.store(put).await == Stored::Done
     }
 
     pub(crate) async fn write_of(&self, host: &Host, token: &[u8], key: [u8; 32], at: i64, value: &[u8], ttl: i64) {

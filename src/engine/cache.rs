@@ -1,7 +1,12 @@
 //! What an engine remembers: verified tokens and thumbprints. Facts only, compared in full, bounded in entries and in bytes.
 
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
 use crate::cert::Identity;
 use crate::reason::Reason;
+use crate::session::{Session, Tokens};
 use crate::token::Facts;
 
 /// Entries of one set: a token can be in any of its set's places.
@@ -14,11 +19,17 @@ pub(crate) struct Memory {
     /// Tokens that an authorization server or the rules refused a moment ago: apart, so that a flood of them displaces no good one.
     pub(crate) refused: TokenCache<Refused>,
     pub(crate) identities: IdentityMemo,
+    /// Tokens that were fetched for credentials, by a hash of these.
+    pub(crate) grants: TokenCache<Grant>,
 }
 
 /// Tokens that are remembered as refused, and the memory for them.
 const REFUSED_ENTRIES: usize = 1024;
 const REFUSED_BYTES: usize = 512 * 1024;
+
+/// Grants that are remembered, and the memory for them.
+const GRANT_ENTRIES: usize = 1024;
+const GRANT_BYTES: usize = 4 * 1024 * 1024;
 
 impl Memory {
     pub(crate) fn new(entries: usize, bytes: usize) -> Memory {
@@ -26,6 +37,7 @@ impl Memory {
             tokens: TokenCache::new(entries, bytes),
             refused: TokenCache::new(REFUSED_ENTRIES, REFUSED_BYTES),
             identities: IdentityMemo::default(),
+            grants: TokenCache::new(GRANT_ENTRIES, GRANT_BYTES),
         }
     }
 }
@@ -52,6 +64,29 @@ pub(crate) struct Refused {
     pub(crate) until: i64,
 }
 
+/// The tokens that were fetched for credentials.
+#[derive(Clone)]
+pub(crate) struct Grant {
+    pub(crate) session: Arc<Session>,
+    /// When they are fetched anew, Unix seconds.
+    pub(crate) until: i64,
+}
+
+impl Grant {
+    /// Given out until `margin` seconds before its end, or two thirds of its life; for `unknown` seconds where nobody says how long it lives.
+    pub(crate) fn new(session: Session, margin: i64, unknown: i64) -> Grant {
+        let Tokens { obtained, expires, .. } = &session.tokens;
+        let life = expires.map_or(unknown, |end| end.saturating_sub(*obtained)).max(0);
+        let until = obtained.saturating_add(life).saturating_sub(margin.min(life.div_euclid(3)));
+        Grant { session: Arc::new(session), until }
+    }
+
+    pub(crate) fn is_fresh(&self, now: i64) -> bool {
+        // Before it was fetched: the clock was set back.
+        now < self.until && now >= self.session.tokens.obtained.saturating_sub(60)
+    }
+}
+
 /// What can be remembered of a token.
 pub(crate) trait Value {
     /// When it is of no more use, Unix seconds.
@@ -67,6 +102,19 @@ impl Value for Known {
 
     fn heap(&self) -> usize {
         self.claims.as_ref().map_or(0, |claims| claims.len().saturating_add(MALLOC_OVERHEAD))
+    }
+}
+
+impl Value for Grant {
+    fn ends(&self) -> i64 {
+        self.until
+    }
+
+    fn heap(&self) -> usize {
+        let text = |text: &Option<Zeroizing<String>>| text.as_ref().map_or(0, |text| text.len());
+        let Tokens { access_token, refresh_token, id_token, .. } = &self.session.tokens;
+        let texts = access_token.len().saturating_add(text(refresh_token)).saturating_add(text(id_token));
+        texts.saturating_add(size_of::<Session>()).saturating_add(4 * MALLOC_OVERHEAD)
     }
 }
 

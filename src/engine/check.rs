@@ -42,6 +42,10 @@ impl Granted {
         Granted { _bound: bound, claims, changes, note: None }
     }
 
+    pub(crate) fn note(&mut self, note: String) {
+        self.note = Some(note.into());
+    }
+
     /// The claims of the token as JSON, exactly as its issuer gave them.
     pub fn claims(&self) -> &[u8] {
         &self.claims

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::value::RawValue;
 
+use super::login::config::Logins;
 use super::respond::Headers;
 use super::servers::{self, Asked, TlsProfile, TlsProfiles};
 use super::verify::Rules;
@@ -15,6 +16,7 @@ use crate::crypto::Algorithm;
 use crate::jose::json::{self, Value};
 use crate::jose::jwk::{JwkSet, SkippedKey};
 use crate::jose::jws::{HeaderMemo, Type};
+use crate::session::Method;
 use crate::steps::Timeouts;
 use crate::token::jwt::Policy;
 use crate::token::rule::{Rule, Words};
@@ -64,9 +66,9 @@ options! {
     "insecure_any_audience" "boolean" "`false`" "" "Accepts tokens for any audience; only then may `audience_required` be absent. A token for another service of the same issuer then passes."
     "issuers_allowed" "array of strings or of objects" "none" "=" "Further issuers. A string is an issuer whose metadata and keys are fetched; an object has `issuer` and any of the options marked per issuer. A token is verified with the keys of its own issuer only. Nothing of the first issuer holds for the others but the audience, where they name none: no secret and no certificate goes to another server."
     "endpoint_hosts" "array of strings" "none" "" "Hosts that the issuer's metadata may name, besides the issuer's own: metadata that names another one is not followed there."
-    "auth_methods" "array of `bearer`, `introspection`" "both with `client_id`, else `[\"bearer\"]`" "=" "`bearer`: tokens of three parts are JWTs, verified with keys. `introspection`: other tokens are introspected at the first issuer; without `bearer`, all are."
+    "auth_methods" "array of `session`, `bearer`, `introspection`, `refresh_token`, `password`, `client_credentials`, `authorization_code`" "`[\"bearer\", \"introspection\"]` with `client_id`, else `[\"bearer\"]`" "=" "How a request may show who it is for; they are tried in this order, whatever the order here, and the first for which something came decides. `bearer`: tokens of three parts are JWTs, verified with keys. `introspection`: other tokens are introspected at the first issuer; without `bearer`, all are. `session`: the cookie of a session, which each of the other methods begins (`disable_session`). `refresh_token`: the header `Refresh-Token`. `password`, `client_credentials`: credentials, for which the gateway fetches a token. `authorization_code`: browsers are sent to the authorization server to log in ([logins.md](logins.md)). All but `bearer` and `introspection` use the first issuer only."
     "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`" "=" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: `cnf` is not looked at."
-    "proof_of_possession_auth_methods_validation" "boolean" "`true`" "=" "`true` says what is the case: there are only methods that are compatible with proof of possession. `false` is refused: keybound skips no check silently."
+    "proof_of_possession_auth_methods_validation" "boolean" "`true`" "=" "`true`: methods whose token is bound to the gateway and not to the client are refused at load while `proof_of_possession_mtls` is `strict` or `optional`: `refresh_token`, `password`, `client_credentials`, and `authorization_code` without `session_bind_certificate`. `false`: they are taken, and each request whose proof of possession is not checked is logged and counted (`keybound_binding_skipped_total`)."
     "client_certificate_validity" "boolean" "`false`" "" "Checks `notBefore` and `notAfter` of the connection's client certificate, where there is one, on every request: nginx does so at a full handshake only."
     "algorithms" "array of strings" "all of the build" "" "Accepted `alg` values: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, and ES512 with the aws-lc build."
     "token_types" "array of `at+jwt`, `JWT`, `none`" "`[\"at+jwt\"]`" "" "Accepted `typ` values; `none` is a token without `typ`. Only `at+jwt` tells an access token from the issuer's other tokens: of the others, a claim `typ` of `ID`, `Refresh`, `Offline` or `Logout` is refused, `claims_forbidden` must be absent, and unless `claims_required` is set there must be `client_id`, `scope`, `scp`, or `roles` with `azp` or `appid`."
@@ -119,11 +121,46 @@ options! {
     "send_timeout" "number, milliseconds, 1 to 60000" "`1000`" "" "Between two writes."
     "read_timeout" "number, milliseconds, 1 to 60000" "`2000`" "" "Between two reads."
     "store_secret" "string, at least 32 characters" "none; with a shared dictionary one is made" "" "The key that seals what workers and nodes share: the same on all of them. Without it nothing is shared. `openssl rand -base64 32` makes one."
+    "session_secret" "string, at least 32 characters" "required by `session`" "=" "The key that seals sessions and logins: the same on all nodes. `openssl rand -base64 32` makes one."
+    "session_previous_secrets" "array of strings" "none" "" "Earlier values of `session_secret`: what they sealed is accepted until they are removed."
+    "session_audience" "string" "issuer and `client_id`" "=" "A session is good where `session_secret` and this are the same. In Kong Enterprise all instances with one secret share sessions by default."
+    "session_storage" "`cookie` or `store`" "`cookie`" "=" "`cookie`: the tokens are in the cookie, sealed. `store`: they are in the shared store, sealed, and the cookie holds an opaque id; a logout then ends all copies of the cookie. Kong's `redis` is `store` with a store that is a Redis."
+    "session_cookie_name" "string" "`__Host-session`" "=" "The cookie's name. Further parts of a large one end in `_2` to `_4`; logins under way have `_login_` and a random part behind it."
+    "session_cookie_same_site" "`Strict`, `Lax` or `None`" "`Lax`" "=" "`SameSite` of the session's cookie. It is always `Secure`, `HttpOnly` and of this host alone."
+    "session_rolling_timeout" "number, seconds, 0 to 31536000" "`3600`" "=" "A session is renewed while it is used, when three quarters of this time have passed, and ends when all of it has; 0: no such end."
+    "session_idling_timeout" "number, seconds, 0 to 31536000" "`900`" "=" "A session that is not used so long ends; 0: no such end."
+    "session_absolute_timeout" "number, seconds, 0 to 31536000" "`86400`" "=" "A session ends after this time, used or not; 0: no such end."
+    "session_bind_certificate" "boolean" "`false`" "" "Binds each session to the client certificate of the login's connection: each request of the session must come with it. Without a certificate nobody logs in, unless `proof_of_possession_mtls` is `optional`. Sessions of tokens that are bound to a client certificate demand it in any case."
+    "disable_session" "array of methods" "none" "=" "Methods that begin no session."
+    "refresh_tokens" "boolean" "`true`" "=" "Whether a session's access token is refreshed, where the authorization server gave a refresh token."
+    "refresh_margin" "number, seconds, 0 to 3600" "`30`" "" "So long before its end an access token is refreshed; a token that lives less than three times as long, in the last third of its life."
+    "redirect_uri" "string, `https` URL, or array of one" "required by `authorization_code`" "=" "Where the authorization server sends browsers back to, exactly as it is registered there, without query. It is on the host that browsers see; keybound answers requests for it itself."
+    "scopes" "array of strings" "`[\"openid\"]`" "=" "What is asked for by `authorization_code`, which needs `openid`, and by `password`; `client_credentials` asks for all of them but `openid` and `offline_access`."
+    "login_timeout" "number, seconds, 60 to 3600" "`600`" "" "How long a login may take."
+    "authorization_endpoint" "string, `https` URL" "from the metadata" "=" "The authorization endpoint."
+    "authorization_query_args_names" "array of strings" "none" "=" "Further parameters of the authorization request: `resource`, `prompt`, `acr_values` ..."
+    "authorization_query_args_values" "array of strings" "none" "=" "The value of each."
+    "pushed_authorization_request_endpoint" "string, `https` URL" "from the metadata" "=" "The endpoint for pushed authorization requests (RFC 9126). The gateway authenticates there as at the token endpoint."
+    "require_pushed_authorization_requests" "boolean" "what the metadata says" "=" "Whether authorization requests are pushed."
+    "token_post_args_names" "array of strings" "none" "=" "Further parameters of token requests of all grants but the gateway's own."
+    "token_post_args_values" "array of strings" "none" "=" "The value of each."
+    "password_param_type" "array of `header`, `body`" "`[\"header\"]`" "=" "Where the credentials of `password` are: `Authorization: Basic`, or `username` and `password` in the body of a form. Kong takes them from the query, too, where logs see them."
+    "client_credentials_param_type" "array of `header`, `body`" "`[\"header\"]`" "=" "Likewise of `client_credentials`: `Authorization: Basic`, or `client_id` and `client_secret`. The header can be of one method only."
+    "upstream_client_credentials" "boolean" "`false`" "" "An allowed request goes to the upstream with an access token of the gateway itself (client credentials grant, with the gateway's authentication), in place of what the client sent."
+    "upstream_client_credentials_args_names" "array of strings" "none" "" "Further parameters of that token request: `scope`, `resource`, `audience` ..."
+    "upstream_client_credentials_args_values" "array of strings" "none" "" "The value of each."
+    "end_session_endpoint" "string, `https` URL" "from the metadata, if there is one" "=" "Where a browser that logs out is sent on to, to log out there, too (OpenID Connect RP-Initiated Logout)."
+    "logout_uri_suffix" "string" "none" "=" "A request whose path ends so, with one of `logout_methods`, logs out."
+    "logout_methods" "array of `GET`, `POST`, `DELETE`" "`[\"POST\", \"DELETE\"]`" "=" "Methods that log out. With `GET` a link does."
+    "logout_revoke" "boolean" "`true`" "=" "Whether a logout revokes the session's tokens (RFC 7009)."
+    "logout_revoke_access_token" "boolean" "`true`" "=" "Whether the access token is among them."
+    "logout_revoke_refresh_token" "boolean" "`true`" "=" "Whether the refresh token is."
+    "logout_redirect_uri" "string, `https` URL, or array of one" "none" "=" "Where the browser is in the end. Registered at the authorization server as one of `post_logout_redirect_uris`."
     "upstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "=" "Claims that the upstream gets as headers. Strings, numbers and booleans as they are, the rest as JSON. A value with control characters, and a number that cannot be told exactly, is not sent."
     "upstream_headers_names" "array of strings" "none" "=" "The header of each of `upstream_headers_claims`. They are removed from the client's request first, on every path."
     "downstream_headers_claims" "as `upstream_headers_claims`" "none" "=" "Claims of an allowed request that its client gets as headers of the response."
     "downstream_headers_names" "array of strings" "none" "=" "The header of each of `downstream_headers_claims`. One that the upstream sent is replaced where the token has the claim, and else left as it is."
-    "hide_credentials" "boolean" "`false`" "=" "An allowed request goes to the upstream without its `Authorization` header. Kong hides by default and then sends the token again in `upstream_access_token_header`: the upstream sees it in both."
+    "hide_credentials" "boolean" "`false`" "=" "An allowed request goes to the upstream without its `Authorization` header; without this it has the access token there, also that of a session or a grant. Kong hides by default and then sends the token again in `upstream_access_token_header`: the upstream sees it in both."
     "report_only" "boolean" "`false`" "" "For rolling out: what would be refused passes, without claims and headers of its own, and is logged and counted (`decision=\"report\"`) with its reason. Of an engine: a verifier tells its decision all the same."
     "realm" "string" "none" "" "`realm` of the challenge."
     "unauthorized_error_message" "string" "`Unauthorized`" "=" "`message` of the JSON body of a 401."
@@ -194,7 +231,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Kong has arrays of these, an entry for each of its clients.
-const OF_ONE: [&str; 5] = ["client_id", "client_auth", "client_secret", "client_alg", "client_jwk"];
+const OF_ONE: [&str; 7] =
+    ["client_id", "client_auth", "client_secret", "client_alg", "client_jwk", "redirect_uri", "logout_redirect_uri"];
 
 /// A claim that goes on as a header.
 pub(crate) struct ClaimHeader {
@@ -211,6 +249,7 @@ pub struct Config {
     pub(crate) bearer: bool,
     pub(crate) introspection: bool,
     pub(crate) introspect_jwt: bool,
+    pub(crate) logins: Option<Logins>,
     pub(crate) timeouts: Timeouts,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) store_secret: Option<String>,
@@ -539,30 +578,19 @@ impl<'a> Options<'a> {
         })
     }
 
-    fn auth_methods(&self, client: bool) -> Result<(bool, bool), ConfigError> {
+    fn auth_methods(&self) -> Result<Vec<Method>, ConfigError> {
         const NAME: &str = "auth_methods";
         let Some(names) = self.strings(NAME)? else {
-            return Ok((true, client));
+            let introspection = self.is_set("client_id").then_some(Method::Introspection);
+            return Ok([Method::Bearer].into_iter().chain(introspection).collect());
         };
-        for name in &names {
-            const VALID: &str = "must be of bearer, introspection";
-            match name.as_str() {
-                "bearer" | "introspection" => {}
-                "session" => return self.error(NAME, format_args!("session is not supported here; {VALID}")),
-                "password" | "client_credentials" | "authorization_code" | "refresh_token" | "userinfo"
-                | "kong_oauth2" => {
-                    return self
-                        .error(NAME, format_args!("{name} is not compatible with proof of possession; {VALID}"));
-                }
-                _ => return self.error(NAME, VALID),
-            }
-        }
-        let has = |name: &str| names.iter().any(|n| n == name);
-        if has("introspection") && !client {
-            return self
-                .error("client_id", "required for introspection: the gateway has to authenticate (RFC 7662 §2.1)");
-        }
-        Ok((has("bearer"), has("introspection")))
+        names.iter().map(|name| Method::from_name(name)).collect::<Option<_>>().map_or_else(
+            || {
+                let all: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
+                self.error(NAME, format_args!("must be of {}", all.join(", ")))
+            },
+            Ok,
+        )
     }
 
     fn realm(&self) -> Result<Option<String>, ConfigError> {
@@ -616,15 +644,11 @@ impl<'a> Options<'a> {
         if lifetimes.max_stale < lifetimes.max_age {
             return self.error("keys_max_stale", "must not be less than keys_max_age");
         }
-        const VALIDATION: &str = "proof_of_possession_auth_methods_validation";
-        if !self.boolean(VALIDATION)? {
-            return self.error(
-                VALIDATION,
-                "must be true: keybound skips no check silently, and has only methods that are compatible with proof of possession",
-            );
-        }
         let algorithms = self.algorithms()?;
-        let (bearer, introspection) = self.auth_methods(self.is_set("client_id"))?;
+        let mode = self.mode()?;
+        let methods = self.auth_methods()?;
+        let logins = Logins::of(self, &methods, mode)?;
+        let (bearer, introspection) = (methods.contains(&Method::Bearer), methods.contains(&Method::Introspection));
         let introspect_jwt = self.boolean("introspect_jwt_tokens")?;
         if introspect_jwt && !(introspection && bearer) {
             return self
@@ -650,7 +674,7 @@ impl<'a> Options<'a> {
         let mut tls = TlsProfiles::of(self)?;
         let asked = Asked::of(self, algorithms.clone())?;
         let (mut issuers, mut servers, mut skipped_keys) = (Vec::new(), Vec::new(), Vec::new());
-        for parsed in servers::all(self, &mut tls, &asked, bearer || asked.is_signed())? {
+        for parsed in servers::all(self, &mut tls, &asked, bearer || logins.is_some() || asked.is_signed())? {
             if introspect_jwt && parsed.setup.client.is_none() {
                 return self.error(
                     "introspect_jwt_tokens",
@@ -675,7 +699,8 @@ impl<'a> Options<'a> {
                     claims_required: self.strings("claims_required")?,
                     headers: HeaderMemo::default(),
                 },
-                mode: self.mode()?,
+                mode,
+                has_sessions: logins.as_ref().is_some_and(|logins| logins.sessions.is_some()),
                 certificate_validity: self.boolean("client_certificate_validity")?,
                 leeway: self.number("leeway", 0, 0..=MAX_LEEWAY)?,
                 scopes: self.scopes()?,
@@ -687,6 +712,7 @@ impl<'a> Options<'a> {
             bearer,
             introspection,
             introspect_jwt,
+            logins,
             timeouts: self.timeouts()?,
             lifetimes,
             store_secret: self.store_secret()?,

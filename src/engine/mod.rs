@@ -5,6 +5,7 @@ mod call;
 mod check;
 pub(crate) mod config;
 mod http;
+mod login;
 mod respond;
 mod servers;
 mod verify;
@@ -13,8 +14,8 @@ use std::sync::{Arc, Mutex};
 
 pub use call::{Call, CallStep};
 pub use check::{Check, Granted, Step};
-pub use http::Http;
 pub use config::{Config, ConfigError, OPTIONS, OptionDoc, document as configuration_document};
+pub use http::Http;
 pub use servers::TlsProfile;
 pub use verify::{Verified, Verifier};
 
@@ -33,6 +34,8 @@ use crate::reason::Reason;
 use crate::steps::{Host, Refusal, Response, Run};
 use crate::token::Facts;
 use cache::{Known, Memory, Refused};
+use login::Holder;
+use login::config::Logins;
 use respond::{Headers, Responses, Wording};
 use verify::Rules;
 
@@ -80,6 +83,11 @@ pub struct Engine {
     headers: Headers,
     changes_headers: bool,
     report_only: bool,
+    display_errors: bool,
+    /// Sessions, logins and grants, if there are any.
+    logins: Option<Logins>,
+    /// Of this engine alone: what it remembers of credentials is of no use to others.
+    salt: [u8; 32],
     skipped_keys: Vec<SkippedKey>,
     metrics: Arc<Metrics>,
     /// Facts that cost much to learn. Only ever tried, never waited for: who finds it taken does the work anew.
@@ -134,6 +142,7 @@ impl From<Reason> for Stop {
 struct Subject {
     token: Vec<u8>,
     identity: Option<Identity>,
+    holder: Holder,
 }
 
 /// An allowed request.
@@ -189,6 +198,9 @@ impl Engine {
             changes_headers: !config.headers.is_empty(),
             headers: config.headers,
             report_only: config.report_only,
+            display_errors: config.display_errors,
+            logins: config.logins,
+            salt: crypto::random().ok_or_else(|| ConfigError::new("session_secret", "the system has no randomness"))?,
             skipped_keys: config.skipped_keys,
             metrics,
             memory: Mutex::new(Memory::new(config.cache_entries, config.cache_bytes)),
@@ -231,22 +243,27 @@ impl Engine {
 
     /// Whether a decision can need steps: keys are not configured, or tokens are introspected.
     pub fn takes_steps(&self) -> bool {
-        self.introspection || (self.bearer && self.servers.iter().any(|server| !server.keys.is_fixed()))
+        self.logins.is_some()
+            || self.introspection
+            || (self.bearer && self.servers.iter().any(|server| !server.keys.is_fixed()))
     }
 
     /// Whether a decision is made from [`Request::http`], too: there are logins, sessions or grants.
     pub fn needs_http(&self) -> bool {
-        false
+        self.logins.is_some()
     }
 
     /// Whether credentials are taken from the body of a form (`application/x-www-form-urlencoded`).
     pub fn needs_form(&self) -> bool {
-        false
+        let takes_body = |places: &Option<login::config::Places>| places.is_some_and(|places| places.body);
+        self.logins
+            .as_ref()
+            .is_some_and(|logins| takes_body(&logins.password) || takes_body(&logins.client_credentials))
     }
 
     /// Whether nobody logs in, and no session goes on, without the shared store.
     pub fn needs_store(&self) -> bool {
-        false
+        self.logins.as_ref().is_some_and(|logins| logins.sessions.is_some())
     }
 
     /// Whether steps can ask for the shared store: `store_secret` is configured.
@@ -301,6 +318,9 @@ impl Engine {
 
     /// What comes of a request, whatever is to be done then; `None`: there are steps to take. A result that fits a register.
     pub(crate) fn at_once(&self, request: &Request<'_>) -> Result<(), Option<Reason>> {
+        if self.logins.is_some() {
+            return Err(None);
+        }
         let mut tally = Tally::NONE;
         let reason = match self.evaluate(request, false, &mut tally) {
             Ok(_bound) => Reason::Allowed,
@@ -313,6 +333,9 @@ impl Engine {
 
     /// Decides with claims and headers for the upstream, as a check that may have steps to take.
     pub fn begin(self: &Arc<Self>, request: &Request<'_>) -> Check {
+        if self.logins.is_some() {
+            return self.begin_visit(request);
+        }
         let mut tally = Tally::NONE;
         let outcome = match self.evaluate(request, true, &mut tally) {
             Ok(judged) => Ok(judged),
@@ -325,7 +348,8 @@ impl Engine {
 
     fn begin_flow(self: &Arc<Self>, request: &Request<'_>, stop: Stop) -> Check {
         let subject = credentials(request).and_then(|token| {
-            Ok(Subject { token: token.to_vec(), identity: self.rules.identity(request.certificate)? })
+            let identity = self.rules.identity(request.certificate)?;
+            Ok(Subject { token: token.to_vec(), identity, holder: Holder::Client })
         });
         let engine = Arc::clone(self);
         let run = Run::begin(request.now, |host| async move {
@@ -366,7 +390,7 @@ impl Engine {
         };
         if let Some((facts, issuer, kept)) = remembered {
             *tally = Tally { issuer, source: Source::Hit };
-            let bound = self.rules.check_request(&facts, identity.as_ref(), request.now)?;
+            let bound = self.rules.check_request(Holder::Client, &facts, identity.as_ref(), request.now)?;
             let claims = match kept {
                 Some(claims) => claims,
                 None if claims => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
@@ -375,10 +399,28 @@ impl Engine {
             return Ok(Judged { bound, claims });
         }
         tally.source = Source::Miss;
-        self.judge(token, identity.as_ref(), request.now, tally).map_err(|stop| {
+        self.judge(token, identity.as_ref(), Holder::Client, request.now, tally).map_err(|stop| {
             // Whatever else is wrong with it: what is no token68 is no bearer token but a malformed header.
             if is_token68(token) { stop } else { Reason::MalformedAuthorization.into() }
         })
+    }
+
+    /// Decides about the token of a flow, as far as that goes without steps, and with its claims.
+    fn consider(&self, subject: &Subject, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
+        let Subject { token, identity, holder } = subject;
+        let remembered = self.memory.try_lock().ok();
+        let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, true, now));
+        let Some((facts, issuer, kept)) = remembered else {
+            tally.source = Source::Miss;
+            return self.judge(token, identity.as_ref(), *holder, now, tally);
+        };
+        *tally = Tally { issuer, source: Source::Hit };
+        let bound = self.rules.check_request(*holder, &facts, identity.as_ref(), now)?;
+        let claims = match kept {
+            Some(claims) => claims,
+            None => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
+        };
+        Ok(Judged { bound, claims })
     }
 
     /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
@@ -396,21 +438,30 @@ impl Engine {
     }
 
     /// Decides about a token that is not remembered, as far as that goes without steps.
-    fn judge(&self, token: &[u8], identity: Option<&Identity>, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
-        if self.introspection && (!self.bearer || !Compact::is_like(token)) {
+    fn judge(
+        &self,
+        token: &[u8],
+        identity: Option<&Identity>,
+        holder: Holder,
+        now: i64,
+        tally: &mut Tally,
+    ) -> Result<Judged, Stop> {
+        // What the gateway was given itself is verified if it can be, whatever clients may send.
+        let verifies = self.bearer || matches!(holder, Holder::Gateway(_));
+        if self.introspection && (!verifies || !Compact::is_like(token)) {
             if token.len() > MAX_TOKEN {
                 return Err(Reason::TokenTooLarge.into());
             }
             tally.issuer = 0;
             // Whoever cannot be let in anyway causes no request.
-            self.rules.check_certificate(identity, now)?;
+            self.rules.check_certificate(holder, identity, now)?;
             self.check_refused(token, now)?;
             return Err(Stop::Introspect(0, None));
         }
         let unverified = self.rules.policy.read(token)?;
         let (issuer, facts) = (unverified.issuer, unverified.facts);
         tally.issuer = issuer;
-        let bound = self.rules.check_request(&facts, identity, now)?;
+        let bound = self.rules.check_request(holder, &facts, identity, now)?;
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
         let epoch = server.keys.epoch();
         let keys = server.keys.usable(now).map_err(|why| match why {
@@ -469,7 +520,7 @@ impl Engine {
                     fetched |= server.fetch_keys(host, why).await?;
                 }
             }
-            stop = match self.judge(&subject.token, subject.identity.as_ref(), host.now(), tally) {
+            stop = match self.judge(&subject.token, subject.identity.as_ref(), subject.holder, host.now(), tally) {
                 Ok(judged) => return Ok(judged),
                 Err(stop) => stop,
             };
@@ -516,7 +567,7 @@ impl Engine {
             let known = Known { facts, since: learned.at, fresh_until, issuer: issuer as u32, epoch, claims };
             self.remember(&subject.token, known, now);
         }
-        let bound = self.rules.check_request(&facts, subject.identity.as_ref(), now)?;
+        let bound = self.rules.check_request(subject.holder, &facts, subject.identity.as_ref(), now)?;
         Ok(Judged { bound, claims: jwt.map_or(said, |jwt| jwt.claims) })
     }
 

@@ -228,7 +228,7 @@ impl Asked {
     }
 }
 
-fn pairs(options: &Options<'_>, names: &str, values: &str) -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn pairs(options: &Options<'_>, names: &str, values: &str) -> Result<Vec<(String, String)>, ConfigError> {
     let (keys, given) = (options.strings(names)?.unwrap_or_default(), options.strings(values)?.unwrap_or_default());
     if keys.len() != given.len() {
         return options.error(values, format_args!("must have one value for each entry of {names}"));
@@ -352,7 +352,7 @@ fn one(
     })
 }
 
-fn url(options: &Options<'_>, name: &str) -> Result<Option<String>, ConfigError> {
+pub(super) fn url(options: &Options<'_>, name: &str) -> Result<Option<String>, ConfigError> {
     match options.string(name)? {
         Some(url) if Target::parse(&url).is_err() => {
             options.error(name, "must be an https URL (RFC 7662 §2, RFC 8414 §2)")

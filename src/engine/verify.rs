@@ -1,6 +1,7 @@
 //! The rules that every token is held to; and the verifier: token, certificate and time in, decision and claims out. No cache, no HTTP.
 
 use super::config::{Config, ConfigError};
+use super::login::Holder;
 use crate::binding::{self, Bound, Mode};
 use crate::cert::{ClientCertificate, Identity};
 use crate::jose::json::{self, Object};
@@ -35,6 +36,12 @@ impl Verifier {
     /// The configuration is refused.
     pub fn new(config: &[u8]) -> Result<Verifier, ConfigError> {
         let config = Config::parse(config)?;
+        if config.logins.is_some() {
+            return Err(ConfigError::new(
+                "auth_methods",
+                "asks for sessions, logins or grants, and a verifier has none",
+            ));
+        }
         if !config.bearer || config.introspect_jwt {
             let name = if config.bearer { "introspect_jwt_tokens" } else { "auth_methods" };
             return Err(ConfigError::new(name, "asks for introspection, and a verifier makes no requests"));
@@ -60,7 +67,7 @@ impl Verifier {
     pub fn verify(&self, token: &[u8], certificate: ClientCertificate<'_>, now: i64) -> Result<Verified, Reason> {
         let identity = self.rules.identity(certificate)?;
         let unverified = self.rules.policy.read(token)?;
-        let bound = self.rules.check_request(&unverified.facts, identity.as_ref(), now)?;
+        let bound = self.rules.check_request(Holder::Client, &unverified.facts, identity.as_ref(), now)?;
         let keys = self.keys.get(unverified.issuer).ok_or(Reason::InternalError)?;
         let facts = unverified.facts;
         let claims = self.rules.verify(unverified, keys)?;
@@ -73,6 +80,8 @@ pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) mode: Mode,
     pub(crate) certificate_validity: bool,
+    /// Sessions may be bound, whatever tokens are.
+    pub(crate) has_sessions: bool,
     pub(crate) leeway: i64,
     pub(crate) scopes: Option<Rule>,
     pub(crate) groups: Option<Rule>,
@@ -101,9 +110,18 @@ impl Rules {
     }
 
     /// The checks that belong to one request: they run for a remembered token as for a new one.
-    pub(crate) fn check_request(&self, facts: &Facts, identity: Option<&Identity>, now: i64) -> Result<Bound, Reason> {
+    pub(crate) fn check_request(
+        &self,
+        holder: Holder,
+        facts: &Facts,
+        identity: Option<&Identity>,
+        now: i64,
+    ) -> Result<Bound, Reason> {
         facts.check_time(now, self.leeway)?;
-        let bound = binding::check(self.mode, &facts.confirmation, identity)?;
+        let bound = match holder {
+            Holder::Client => binding::check(self.mode, &facts.confirmation, identity)?,
+            Holder::Gateway(bound_to) => binding::check_session(bound_to.as_ref(), identity)?,
+        };
         self.check_validity(identity, now)?;
         Ok(bound)
     }
@@ -121,12 +139,17 @@ impl Rules {
     }
 
     pub(crate) fn needs_certificate(&self) -> bool {
-        self.mode != Mode::Off || self.certificate_validity
+        self.mode != Mode::Off || self.certificate_validity || self.has_sessions
     }
 
     /// What can be told of any token before it is asked about: without the right certificate none passes.
-    pub(crate) fn check_certificate(&self, identity: Option<&Identity>, now: i64) -> Result<(), Reason> {
-        if self.mode == Mode::Strict && identity.is_none() {
+    pub(crate) fn check_certificate(
+        &self,
+        holder: Holder,
+        identity: Option<&Identity>,
+        now: i64,
+    ) -> Result<(), Reason> {
+        if self.mode == Mode::Strict && identity.is_none() && matches!(holder, Holder::Client) {
             return Err(Reason::CertificateMissing);
         }
         self.check_validity(identity, now)

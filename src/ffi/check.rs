@@ -332,9 +332,7 @@ pub unsafe extern "C" fn kb_check_reason(check: *const kb_check) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_check_response(check: *const kb_check, response: *mut kb_response) -> i32 {
     // SAFETY: the caller's.
-    unsafe {
-        read(check, response, |check| check.response().ok_or(KB_E_STATE))
-    }
+    unsafe { read(check, response, |check| check.response().ok_or(KB_E_STATE)) }
 }
 
 /// What the log should say besides the reason: what the authorization server did wrong, or of an allowed request that a check was skipped.

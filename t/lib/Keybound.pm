@@ -21,6 +21,7 @@
 #   as_start, as_stop, as_log, asked, as_control   the authorization server nginx-test/as/server.mjs, or several of them: each has the name of
 #                                    its certificate, `as` or `as2` (by another CA) for example. $AS and $AS2 are their issuers,
 #                                    $AS_MTLS and $AS2_MTLS where they are for mutual TLS. Their tokens: see `token`
+#   browse, login, jar               nginx-test/browser.mjs, which goes to the TLS server as https://api.test and logs in at these
 #   peer_start, peer_script, peer_log   nginx-test/peer.mjs, which does what it is told; $PEER is https:// and its address
 #   redis_start, redis_stop          a Redis that keeps nothing; $REDIS is its port
 package Keybound;
@@ -76,7 +77,7 @@ our @EXPORT = qw(
     token named_token define thumbprint short_lived self_signed dated
     call calls_on_one_connection at_once s_client start_s_client finish_s_client header
     check reasons log_mark log_since command json read_file write_file
-    as_start as_stop as_log as_control as_request asked peer_start peer_script peer_log peer_control redis_start redis_stop
+    as_start as_stop as_log as_control as_request asked browse login jar peer_start peer_script peer_log peer_control redis_start redis_stop
     traffic landed flood
 );
 
@@ -411,7 +412,7 @@ sub as_request {
     my $as = as_start($how{server} // 'as');
     my @words = (qw(curl -q -sS --noproxy * --max-time 10 --cacert), "$PKI/roots.crt");
     push @words, '--cert', "$PKI/$how{cert}.crt", '--key', "$PKI/$how{cert}.key" if ($how{cert} // '-') ne '-';
-    my @client = $how{client} =~ /^(?:any|unbound|gateway-basic)$/ ? ('-u', "$how{client}:$how{client}-secret")
+    my @client = $how{client} =~ /^(?:any|unbound|gateway-basic|web-secret)$/ ? ('-u', "$how{client}:$how{client}-secret")
         : ('-d', "client_id=$how{client}");
     push @words, @client, map { ('--data-urlencode', "$_=$data->{$_}") } sort keys %$data;
     my $answer = _output('', @words, "https://localhost:$as->{mtls_port}$path");
@@ -534,6 +535,42 @@ sub calls_on_one_connection {
     }
     return @responses;
 }
+
+# browse(%how): what browser.mjs says of a navigation to the TLS server, or what went wrong in `error`
+#   jar: name of its cookies, default `jar`; cert: name; path, host; url: instead of these; user, password: for login forms, abort: cancels at
+#   them; fetch: by fetch() of a page; from: URL of the page where it begins; stop_at: beginning of a URL; no_follow; method; data; headers: array
+sub browse {
+    my (%how) = @_;
+    my $node = _output('', "$ROOT/tools/node.sh") =~ s/\n//r;
+    my $host = $how{host} // 'api.test';
+    my @words = ($node, "$ROOT/nginx-test/browser.mjs", '--ca', "$PKI/roots.crt", '--jar', _jar_file($how{jar}));
+    push @words, map { ('--connect', "$_=127.0.0.1:$TLS_PORT", '--cert-for', $_) } 'api.test', $host eq 'api.test' ? () : $host;
+    push @words, '--cert', "$PKI/$how{cert}.crt", '--key', "$PKI/$how{cert}.key" if ($how{cert} // '-') ne '-';
+    push @words, map { $how{$_} ? '--' . tr/_/-/r : () } qw(abort fetch no_follow);
+    push @words, map { defined $how{$_} ? ('--' . tr/_/-/r, $how{$_}) : () } qw(user password from stop_at method data);
+    push @words, map { ('--header', $_) } @{ $how{headers} // [] };
+    my ($status, $out, $err) = command('', @words, $how{url} // "https://$host" . ($how{path} // '/'));
+    return $status == 0 ? json($out) : { error => $err, hops => [] };
+}
+
+# login(%how): `browse` as alice, from `path` by way of the authorization server `as` and back. `callback`: the redirect URI, and
+# `client` whose it is, default web; without it it is https://api.test/callback
+sub login {
+    my (%how) = @_;
+    my ($as, $client, $callback) = delete @how{qw(as client callback)};
+    as_control('/redirect', { client_id => $client // 'web', redirect_uris => [$callback] }, $as // 'as') if $callback;
+    return browse(user => 'alice', %how);
+}
+
+# jar(NAME): the cookies of a browser, a list of hashes; jar(NAME, COOKIES): has these from now on
+sub jar {
+    my ($name, $cookies) = @_;
+    my $file = _jar_file($name);
+    write_file($file, json($cookies)) if $cookies;
+    return -e $file ? json(read_file($file)) : [];
+}
+
+sub _jar_file { return "$RUN/" . ($_[0] // 'jar') . '.cookies' }
 
 # s_client(%call): one request by openssl s_client, TLS and HTTP as the caller says
 #   cert, token, tls, host, path: as for `call`; sni; save, resume: files of a session; no_ticket; early: as early data;

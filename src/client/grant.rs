@@ -1,0 +1,149 @@
+//! What the gateway asks the authorization server for besides introspection: tokens, pushed requests, revocation.
+
+use super::auth::ClientAuth;
+use super::id_token::{self, Expected, IdToken, Invalid};
+use super::introspection;
+use super::shared::{self, Domain};
+use super::token_response::{self, TokenError};
+use super::{Failure, Server};
+use crate::crypto;
+use crate::jose::json::{self, Value};
+use crate::reason::Reason;
+use crate::session::Tokens;
+use crate::steps::{Endpoint, Host, Outcome, Refusal};
+use zeroize::Zeroizing;
+
+/// Longest `request_uri` that is passed on, in bytes: it goes into a URL.
+const MAX_REQUEST_URI: usize = 2048;
+
+/// What a token request gave. Of the ID token nothing is checked yet.
+pub(crate) struct TokenSet {
+    pub(crate) tokens: Tokens,
+    pub(crate) id_token: Option<Zeroizing<String>>,
+}
+
+fn accept_json() -> Vec<(String, String)> {
+    vec![("accept".to_owned(), "application/json".to_owned())]
+}
+
+impl Server {
+    /// The gateway's name here.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        self.client.as_ref().map(|[_, token, ..]| token.auth.client_id.as_str())
+    }
+
+    /// A token request (RFC 6749 §3.2), by the gateway or by `auth`. It is never sent a second time.
+    pub(crate) async fn token(
+        &self,
+        host: &Host,
+        mut form: Vec<(String, String)>,
+        arguments: &[(String, String)],
+        auth: Option<&ClientAuth>,
+        flight: [u8; 32],
+    ) -> Result<TokenSet, TokenError> {
+        form.extend(arguments.iter().cloned());
+        let fetched =
+            self.call_as(host, auth, Endpoint::Token, form, accept_json(), flight).await.map_err(|refusal| {
+                TokenError::Unavailable(refusal.detail.map_or_else(|| refusal.reason.code().to_owned(), String::from))
+            })?;
+        let response = token_response::read(&fetched)?;
+        let now = host.now();
+        Ok(TokenSet {
+            tokens: Tokens {
+                access_token: response.access_token,
+                expires: response.expires_in.map(|life| now.saturating_add(life)),
+                obtained: now,
+                refresh_token: response.refresh_token,
+                id_token: None,
+                scope: response.scope,
+            },
+            id_token: response.id_token,
+        })
+    }
+
+    /// Checks an ID token with the keys of the server, which are fetched where that is needed.
+    pub(crate) async fn check_id_token(
+        &self,
+        host: &Host,
+        token: &[u8],
+        expected: &Expected<'_>,
+    ) -> Result<IdToken, Refusal> {
+        let invalid = |what: &str| Refusal::new(Reason::IdTokenInvalid, what);
+        let (mut refetched, mut adopted) = (false, false);
+        loop {
+            let keys = match self.keys.usable(host.now()) {
+                Ok(usable) => usable,
+                Err(Some(why)) => {
+                    self.fetch_keys(host, why).await?;
+                    self.keys.usable(host.now()).map_err(|_| Reason::KeysUnavailable)?
+                }
+                Err(None) => return Err(Reason::KeysUnavailable.into()),
+            };
+            let reason = match id_token::verify(token, expected, &keys.set, host.now()) {
+                Ok(checked) => return Ok(checked),
+                Err(Invalid::Rule(rule)) => return Err(invalid(rule)),
+                Err(Invalid::Key(reason)) if refetched => return Err(invalid(reason.code())),
+                Err(Invalid::Key(reason)) => reason,
+            };
+            match self.keys.after(reason, host.now()) {
+                // What another worker has may be from before the token: then it is not fetched yet.
+                Ok(why) => refetched = self.fetch_keys(host, why).await? || std::mem::replace(&mut adopted, true),
+                Err(reason) => return Err(invalid(reason.code())),
+            }
+        }
+    }
+
+    /// Pushes an authorization request (RFC 9126 §2): its `request_uri`.
+    pub(crate) async fn push(&self, host: &Host, mut form: Vec<(String, String)>) -> Result<String, Refusal> {
+        // The client is named by what authenticates it.
+        form.retain(|(name, _)| name != "client_id");
+        let flight = shared::hash(Domain::Call, &[&crypto::random::<16>().ok_or(Reason::InternalError)?]);
+        let (auth, is_named) = (self.client_id().unwrap_or_default().to_owned(), self.names_itself());
+        if !is_named {
+            // RFC 9126 §2.1: client_id is a parameter of the request, whatever authenticates.
+            form.push(("client_id".to_owned(), auth));
+        }
+        let fetched = self.call(host, Endpoint::Par, form, accept_json(), flight).await?;
+        if introspection::is_client_refused(&fetched) {
+            return Err(introspection::client_refused(Endpoint::Par, &fetched));
+        }
+        let refuse = |what: String| Refusal::new(Reason::TokenResponseInvalid, format!("the pushed request: {what}"));
+        if fetched.outcome != Outcome::Answered {
+            let what = Failure::of(&fetched, "application/json").map(|failure| failure.detail).unwrap_or_default();
+            return Err(Refusal::new(Reason::ServerUnavailable, format!("the pushed request: {what}")));
+        }
+        // RFC 9126 §2.2 says 201; some servers say 200.
+        if !matches!(fetched.status, 200 | 201) || !fetched.is("application/json") {
+            return Err(refuse(format!("status {}", fetched.status)));
+        }
+        let body = json::parse_object(&fetched.body).map_err(|_| refuse("the answer is not strict JSON".into()))?;
+        let sendable =
+            |uri: &&str| (1..=MAX_REQUEST_URI).contains(&uri.len()) && uri.bytes().all(|c| (0x21..=0x7e).contains(&c));
+        let uri = body.get("request_uri").and_then(Value::as_str).filter(sendable);
+        uri.map(str::to_owned).ok_or_else(|| refuse("there is no request_uri".into()))
+    }
+
+    /// Whether the way of authenticating puts `client_id` into the form by itself.
+    fn names_itself(&self) -> bool {
+        use super::auth::Method;
+        self.client.as_ref().is_some_and(|[_, _, _, par]| !matches!(par.auth.method, Method::SecretBasic(_)))
+    }
+
+    /// Revokes a token (RFC 7009 §2.1).
+    ///
+    /// # Errors
+    /// Why the server did not.
+    pub(crate) async fn revoke(&self, host: &Host, token: &str, hint: &str) -> Result<(), String> {
+        let form = vec![("token".to_owned(), token.to_owned()), ("token_type_hint".to_owned(), hint.to_owned())];
+        let random = crypto::random::<16>().ok_or("there is no randomness")?;
+        let flight = shared::hash(Domain::Call, &[&random]);
+        let fetched = self
+            .call(host, Endpoint::Revocation, form, accept_json(), flight)
+            .await
+            .map_err(|refusal| refusal.detail.map_or_else(|| refusal.reason.code().to_owned(), String::from))?;
+        match (fetched.outcome, fetched.status) {
+            (Outcome::Answered, 200) => Ok(()),
+            _ => Err(Failure::of(&fetched, "application/json").map(|failure| failure.detail).unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Logins of browsers: the authorization code flow with PKCE (RFC 6749 §4.1, RFC 7636, RFC 9126, RFC 9207, OpenID Connect Core 1.0 §3.1).
+
+use super::answers::redirect;
+use super::config::{Code, Logins, Sessions};
+use super::visit::Visit;
+use super::{Holder, Passage, end_of};
+use crate::client::authorization::{self, Returned, Transaction};
+use crate::client::id_token::Expected;
+use crate::client::shared::{self, Domain};
+use crate::client::token_response::TokenError;
+use crate::client::{Server, TokenSet};
+use crate::crypto;
+use crate::engine::{Engine, Tally};
+use crate::reason::Reason;
+use crate::session::Method;
+use crate::session::cookie::{self, Jar, SameSite};
+use crate::steps::{Host, Refusal};
+
+/// Logins that a browser may have under way: each has a cookie, and all come with every request.
+const MAX_UNDER_WAY: usize = 5;
+
+impl Engine {
+    /// Sends a browser to the authorization server.
+    pub(super) async fn send_to_login(&self, host: &Host, logins: &Logins, code: &Code, visit: &Visit) -> Refusal {
+        match self.start_login(host, logins, code, visit).await {
+            Ok(redirect) => redirect,
+            Err(refusal) => refusal,
+        }
+    }
+
+    async fn start_login(&self, host: &Host, logins: &Logins, code: &Code, visit: &Visit) -> Result<Refusal, Refusal> {
+        let sessions = logins.sessions.as_ref().ok_or(Reason::InternalError)?;
+        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        // Not at the end of the login, when the user has done it all.
+        self.bind(logins, visit)?;
+        let metadata = server.reached_metadata(host).await?;
+        let target = std::str::from_utf8(&visit.target).ok().and_then(authorization::return_to);
+        let target = target.filter(|_| !logins.logout.is_path(visit)).unwrap_or("/");
+        let transaction = Transaction::new(target, host.now()).ok_or(Reason::InternalError)?;
+        let client_id = server.client_id().ok_or(Reason::InternalError)?;
+        let scope = logins.scopes.join(" ");
+        let parameters =
+            authorization::parameters(&transaction, client_id, &code.redirect_uri, &scope, &code.arguments);
+        let endpoint = match &code.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => metadata.authorization()?,
+        };
+        let parameters = if code.par.unwrap_or(metadata.requires_par) {
+            let request_uri = server.push(host, parameters).await?;
+            vec![("client_id".to_owned(), client_id.to_owned()), ("request_uri".to_owned(), request_uri)]
+        } else {
+            parameters
+        };
+        let name = sessions.login_cookie(&transaction.state);
+        let place = sessions.login_place(&name, &visit.host);
+        let sealed = sessions.keyring.seal(&place, &transaction.to_json()).ok_or(Reason::InternalError)?;
+        let jar = Jar(&visit.cookie);
+        let max_age = u32::try_from(code.timeout).ok();
+        // The browser comes back from another site: with `Strict` it would not bring the cookie.
+        let mut cookies = cookie::write(&jar, &name, &sealed, SameSite::Lax, max_age).ok_or(Reason::InternalError)?;
+        cookies.extend(self.crowd_out(sessions, &jar));
+        Ok(redirect(Reason::LoginStarted, authorization::url(&endpoint, &parameters), cookies))
+    }
+
+    /// Removes logins that were begun and not ended, where there are too many.
+    fn crowd_out(&self, sessions: &Sessions, jar: &Jar<'_>) -> Vec<String> {
+        let prefix = sessions.login_prefix();
+        let names: Vec<&str> = jar.names_with(&prefix).collect();
+        let too_many = names.len().saturating_sub(MAX_UNDER_WAY.saturating_sub(1));
+        names.into_iter().take(too_many).flat_map(|name| cookie::clear(jar, name, SameSite::Lax)).collect()
+    }
+
+    /// Takes a browser back that comes from the authorization server: there is always an answer, and never a request that goes on.
+    pub(super) async fn come_back(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        code: &Code,
+        visit: &Visit,
+        tally: &mut Tally,
+    ) -> Refusal {
+        let mut cookies = Vec::new();
+        match self.end_login(host, logins, code, visit, &mut cookies, tally).await {
+            Ok(redirect) => redirect,
+            Err(refusal) => self.dress(refusal, visit, cookies),
+        }
+    }
+
+    async fn end_login(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        code: &Code,
+        visit: &Visit,
+        cookies: &mut Vec<String>,
+        tally: &mut Tally,
+    ) -> Result<Refusal, Refusal> {
+        let sessions = logins.sessions.as_ref().ok_or(Reason::InternalError)?;
+        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        tally.issuer = 0;
+        let malformed = |why: &'static str| Refusal::new(Reason::LoginResponseMalformed, why);
+        if visit.method != b"GET" {
+            return Err(malformed("it did not come by GET"));
+        }
+        let callback = authorization::callback(visit.query()).map_err(malformed)?;
+        let (transaction, name) = self.transaction(host, code, sessions, visit, &callback.state)?;
+        // What comes now ends this login, whatever it is; the next one has another cookie.
+        cookies.extend(cookie::clear(&Jar(&visit.cookie), &name, SameSite::Lax));
+        let metadata = server.metadata(host).await?;
+        if !authorization::check_iss(callback.iss.as_deref(), &server.issuer, metadata.promises_iss) {
+            return Err(Reason::LoginIssuerMismatch.into());
+        }
+        let used = shared::hash(Domain::Login, &[&server.trust, transaction.state.as_bytes()]);
+        let age = host.now().saturating_sub(transaction.begun);
+        match server.shared.lock(host, used, b"used", code.timeout.saturating_sub(age)).await {
+            Some(true) => {}
+            Some(false) => return Err(Reason::LoginStateReused.into()),
+            None => return Err(Reason::StoreUnavailable.into()),
+        }
+        let granted = match callback.returned {
+            Returned::Code { code } => code,
+            Returned::Error { error } => {
+                let reason = match error.as_str() {
+                    "temporarily_unavailable" | "server_error" => Reason::ServerUnavailable,
+                    _ => Reason::LoginRefused,
+                };
+                return Err(Refusal::new(reason, format!("the authorization server said {error}")));
+            }
+        };
+        let passage = self.redeem(host, logins, code, server, visit, &transaction, &granted, tally).await?;
+        let session = self.begin_session(host, logins, sessions, visit, &passage).await?;
+        cookies.extend(session);
+        let location = [code.origin.as_str(), transaction.return_to.as_str()].concat();
+        Ok(redirect(Reason::LoginCompleted, location, std::mem::take(cookies)))
+    }
+
+    /// The login that this browser has begun under this `state`, and the name of its cookie.
+    fn transaction(
+        &self,
+        host: &Host,
+        code: &Code,
+        sessions: &Sessions,
+        visit: &Visit,
+        state: &str,
+    ) -> Result<(Transaction, String), Refusal> {
+        let name = sessions.login_cookie(state);
+        let sealed = match Jar(&visit.cookie).read(&name) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return Err(Reason::LoginStateMissing.into()),
+            Err(_) => return Err(Reason::LoginStateInvalid.into()),
+        };
+        let opened = sessions.keyring.open(&sessions.login_place(&name, &visit.host), &sealed);
+        let transaction = opened.and_then(|opened| Transaction::parse(&opened.plaintext));
+        let transaction = transaction.ok_or(Reason::LoginStateInvalid)?;
+        let is_same = crypto::equal(&crypto::sha256(transaction.state.as_bytes()), &crypto::sha256(state.as_bytes()));
+        let age = host.now().saturating_sub(transaction.begun);
+        if !is_same || !(-60..code.timeout).contains(&age) {
+            return Err(Reason::LoginStateInvalid.into());
+        }
+        Ok((transaction, name))
+    }
+
+    /// Exchanges the code for tokens, once, and holds them to the rules.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing that the exchange is about")]
+    async fn redeem(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        code: &Code,
+        server: &Server,
+        visit: &Visit,
+        transaction: &Transaction,
+        granted: &str,
+        tally: &mut Tally,
+    ) -> Result<Passage, Refusal> {
+        let form = vec![
+            ("grant_type".to_owned(), "authorization_code".to_owned()),
+            ("code".to_owned(), granted.to_owned()),
+            ("redirect_uri".to_owned(), code.redirect_uri.clone()),
+            ("code_verifier".to_owned(), transaction.verifier.clone()),
+        ];
+        let flight = shared::hash(Domain::Login, &[&server.trust, transaction.nonce.as_bytes()]);
+        let set = server.token(host, form, &logins.token_arguments, None, flight).await;
+        let TokenSet { mut tokens, id_token } = set.map_err(|error| match error {
+            TokenError::Refused(code) => Refusal::new(Reason::CodeRefused, code.unwrap_or_default()),
+            TokenError::Client(detail) => Refusal::new(Reason::ClientRefused, detail),
+            TokenError::Unavailable(detail) => Refusal::new(Reason::TokenResponseInvalid, detail),
+        })?;
+        let id_token = id_token.ok_or_else(|| Refusal::new(Reason::IdTokenInvalid, "there is none"))?;
+        let expected = Expected {
+            issuer: &server.issuer,
+            client_id: server.client_id().unwrap_or_default(),
+            nonce: Some(&transaction.nonce),
+            access_token: &tokens.access_token,
+            subject: None,
+            trusted_audiences: &logins.audiences,
+            algorithms: &self.rules.policy.algorithms,
+            leeway: self.rules.leeway,
+        };
+        let subject = server.check_id_token(host, id_token.as_bytes(), &expected).await?.subject;
+        let thumbprint = self.bind(logins, visit)?;
+        let holder = Holder::Gateway(thumbprint);
+        let judged = self.judge_token(host, tokens.access_token.as_bytes(), visit, holder, tally).await?;
+        tokens.id_token = Some(id_token);
+        tokens.expires = match (tokens.expires, end_of(&judged.claims)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Ok(Passage {
+            method: Method::AuthorizationCode,
+            judged,
+            tokens: Some(tokens),
+            subject: Some(subject),
+            refresh_token: None,
+            is_proved: thumbprint.is_some(),
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Requests whose token does not come in their `Authorization` header: sessions, logins of browsers, grants; and the gateway's own token
+//! for the upstream. The methods are tried in Kong's order, and the first for which something came decides.
+
+mod answers;
+mod code;
+pub(crate) mod config;
+mod grants;
+mod logout;
+mod sessions;
+mod visit;
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Check, Engine, Granted, Judged, Request, Subject, Tally};
+use crate::binding::Mode;
+use crate::jose::json;
+use crate::reason::Reason;
+use crate::session::cookie::{self, Jar};
+use crate::session::{Method, Tokens};
+use crate::steps::{Host, Refusal, Run};
+use crate::token::claims;
+use config::Logins;
+use sessions::Found;
+use visit::Visit;
+
+/// Who holds the key that a token is bound to.
+#[derive(Clone, Copy)]
+pub(crate) enum Holder {
+    /// Who sent it.
+    Client,
+    /// The gateway, for which it was issued; its session may be bound to a certificate of the client.
+    Gateway(Option<crate::cert::Thumbprint>),
+}
+
+/// A request that is let through by one of the methods.
+struct Passage {
+    method: Method,
+    judged: Judged,
+    /// What the gateway holds for the client.
+    tokens: Option<Tokens>,
+    subject: Option<String>,
+    /// A refresh token that replaces the client's.
+    refresh_token: Option<Zeroizing<String>>,
+    /// Whether possession of a key was checked.
+    is_proved: bool,
+}
+
+impl Engine {
+    /// Decides about a request of an engine with logins, as a check that may have steps to take.
+    pub(super) fn begin_visit(self: &Arc<Self>, request: &Request<'_>) -> Check {
+        let visit = Visit::of(request, self.rules.identity(request.certificate));
+        let engine = Arc::clone(self);
+        let run = Run::begin(request.now, |host| async move {
+            let mut tally = Tally::NONE;
+            let outcome = match &engine.logins {
+                Some(logins) => engine.visit(&host, logins, &visit, &mut tally).await,
+                None => Err(Reason::InternalError.into()),
+            };
+            let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Allowed);
+            engine.metrics.decided(tally.issuer, tally.source, reason);
+            outcome
+        });
+        Check::new(Arc::clone(self), run)
+    }
+
+    async fn visit(&self, host: &Host, logins: &Logins, visit: &Visit, tally: &mut Tally) -> Result<Granted, Refusal> {
+        // What comes before the handshake is complete can be replayed: a code, a cookie, a logout.
+        if visit.early_data {
+            return Err(Reason::EarlyData.into());
+        }
+        if let Some(code) = &logins.code
+            && visit.host == code.host
+            && visit.path() == code.path.as_bytes()
+        {
+            return Err(self.come_back(host, logins, code, visit, tally).await);
+        }
+        if let Some(sessions) = &logins.sessions
+            && logins.logout.is_asked(visit)
+        {
+            return Err(self.log_out(host, logins, sessions, visit).await);
+        }
+        self.call_api(host, logins, visit, tally).await
+    }
+
+    /// A request for what is behind the gateway.
+    async fn call_api(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        visit: &Visit,
+        tally: &mut Tally,
+    ) -> Result<Granted, Refusal> {
+        let mut cookies = Vec::new();
+        let mut why = None;
+        if let Some(sessions) = &logins.sessions {
+            match self.by_session(host, logins, sessions, visit, tally).await {
+                Ok(Found::Passage(passage, cookies)) => {
+                    return self.pass(host, logins, visit, passage, cookies).await;
+                }
+                Ok(Found::Nothing) => {}
+                Ok(Found::Over(refusal)) => {
+                    // What cannot be opened may be another's of the same name; what is over is ours.
+                    if refusal.reason != Reason::SessionInvalid {
+                        cookies = cookie::clear(&Jar(&visit.cookie), &sessions.cookie, sessions.same_site);
+                    }
+                    why = Some(refusal);
+                }
+                Err(refusal) => return Err(self.dress(refusal, visit, cookies)),
+            }
+        }
+        let passage = match self.by_credentials(host, logins, visit, tally).await {
+            Ok(passage) => passage,
+            Err(refusal) => return Err(self.dress(refusal, visit, cookies)),
+        };
+        if let Some(passage) = passage {
+            let begun = match &logins.sessions {
+                Some(sessions) => self.begin_session(host, logins, sessions, visit, &passage).await,
+                None => Ok(Vec::new()),
+            };
+            return match begun {
+                Ok(cookies) => self.pass(host, logins, visit, passage, cookies).await,
+                Err(refusal) => Err(self.dress(refusal, visit, cookies)),
+            };
+        }
+        if let Some(code) = &logins.code
+            && visit.is_navigation()
+            && visit.host == code.host
+        {
+            let mut refusal = self.send_to_login(host, logins, code, visit).await;
+            // Why the session before did not do is worth knowing.
+            if let Some(why) = why
+                && refusal.detail.is_none()
+            {
+                refusal.detail = Some(why.reason.code().into());
+            }
+            return Err(self.dress(refusal, visit, cookies));
+        }
+        Err(self.dress(why.unwrap_or_else(|| Reason::NoToken.into()), visit, cookies))
+    }
+
+    /// What came with the request itself, by the order of the methods.
+    async fn by_credentials(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        visit: &Visit,
+        tally: &mut Tally,
+    ) -> Result<Option<Passage>, Refusal> {
+        let has_token = match &visit.bearer {
+            Err(Reason::NoToken) => None,
+            Err(reason) => return Err((*reason).into()),
+            Ok(token) => Some(token),
+        };
+        if let Some(token) = has_token
+            && (self.bearer || self.introspection)
+        {
+            let judged = self.judge_token(host, token, visit, Holder::Client, tally).await?;
+            let method = if self.introspection && !crate::jose::jws::Compact::is_like(token) {
+                Method::Introspection
+            } else {
+                Method::Bearer
+            };
+            let text = String::from_utf8(token.clone()).map_err(|_| Reason::MalformedAuthorization)?;
+            let tokens = Tokens {
+                access_token: Zeroizing::new(text),
+                expires: end_of(&judged.claims),
+                obtained: host.now(),
+                refresh_token: None,
+                id_token: None,
+                scope: None,
+            };
+            let is_proved = self.rules.mode != Mode::Off;
+            return Ok(Some(Passage {
+                method,
+                judged,
+                tokens: Some(tokens),
+                subject: None,
+                refresh_token: None,
+                is_proved,
+            }));
+        }
+        self.by_grant(host, logins, visit, tally).await
+    }
+
+    /// Holds a token to the rules, with as many steps as that takes.
+    async fn judge_token(
+        &self,
+        host: &Host,
+        token: &[u8],
+        visit: &Visit,
+        holder: Holder,
+        tally: &mut Tally,
+    ) -> Result<Judged, Refusal> {
+        let subject = Subject { token: token.to_vec(), identity: visit.identity?, holder };
+        match self.consider(&subject, host.now(), tally) {
+            Ok(judged) => Ok(judged),
+            Err(stop) => self.go_on(host, &subject, stop, tally).await,
+        }
+    }
+
+    /// Lets a request go on: with the token that the upstream is to see, and without what is the gateway's own.
+    async fn pass(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        visit: &Visit,
+        passage: Passage,
+        cookies: Vec<String>,
+    ) -> Result<Granted, Refusal> {
+        let Passage { method, judged, tokens, refresh_token, is_proved, .. } = passage;
+        let mut changes = self.headers.of(&judged.claims);
+        let token = match &logins.upstream {
+            Some(arguments) => Some(self.own_token(host, arguments).await?),
+            None => tokens.map(|tokens| tokens.access_token),
+        };
+        // Whatever came in that header, the upstream sees what was checked, or nothing.
+        changes.request.retain(|(name, _)| &**name != "authorization");
+        let bearer = token.filter(|_| !self.headers.hide_credentials).map(|token| format!("Bearer {}", *token));
+        changes.request.push(("authorization".into(), bearer));
+        if let Some(sessions) = &logins.sessions
+            && !visit.cookie.is_empty()
+        {
+            let rest = Jar(&visit.cookie).without(|name| sessions.is_own_cookie(name));
+            // A header that is no text is one that no browser sends.
+            let rest = rest.and_then(|rest| String::from_utf8(rest).ok());
+            if rest.as_deref().map(str::as_bytes) != Some(visit.cookie.as_slice()) {
+                changes.request.push(("cookie".into(), rest));
+            }
+        }
+        if logins.refresh_token {
+            changes.request.push(("refresh-token".into(), None));
+            let token = refresh_token.map(|token| ("refresh-token".into(), String::clone(&token)));
+            changes.response.extend(token);
+        }
+        changes.response.extend(cookies.into_iter().map(|cookie| ("set-cookie".into(), cookie)));
+        let mut granted = Granted::new(judged.bound, judged.claims, Some(Box::new(changes)));
+        if self.rules.mode != Mode::Off && !is_proved {
+            self.metrics.binding_skipped(method);
+            granted.note(format!("proof of possession was not checked, method={}", method.name()));
+        }
+        Ok(granted)
+    }
+}
+
+/// When the token of these claims ends, Unix seconds.
+fn end_of(text: &[u8]) -> Option<i64> {
+    json::parse_object(text).ok().and_then(|object| claims::date(&object, "exp").ok().flatten())
+}
