@@ -143,7 +143,12 @@ impl Server {
             .map_err(|refusal| refusal.detail.map_or_else(|| refusal.reason.code().to_owned(), String::from))?;
         match (fetched.outcome, fetched.status) {
             (Outcome::Answered, 200) => Ok(()),
-            _ => Err(Failure::of(&fetched, "application/json").map(|failure| failure.detail).unwrap_or_default()),
+            _ => {
+                let why = Failure::of(&fetched, "application/json").map(|failure| failure.detail).unwrap_or_default();
+                // `unsupported_token_type` of a JWT is the one that operators should know (RFC 7009 §2.2.1).
+                Err(token_response::error_code(&fetched.body)
+                    .map_or_else(|| why.clone(), |code| format!("{why}, {code}")))
+            }
         }
     }
 }

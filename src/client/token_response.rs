@@ -62,7 +62,7 @@ pub(crate) fn read(fetched: &Fetched) -> Result<TokenResponse, TokenError> {
 }
 
 /// The error code, if it looks like a registered one.
-fn error_code(body: &[u8]) -> Option<String> {
+pub(crate) fn error_code(body: &[u8]) -> Option<String> {
     let members = json::parse_object(body).ok()?;
     members.get("error")?.as_str().filter(|code| is_code(code)).map(str::to_owned)
 }

@@ -32,7 +32,7 @@ impl Engine {
         let sessions = logins.sessions.as_ref().ok_or(Reason::InternalError)?;
         let server = self.servers.first().ok_or(Reason::InternalError)?;
         // Not at the end of the login, when the user has done it all.
-        self.bind(logins, visit)?;
+        let audience = sessions.login_audience(self.bind(logins, visit)?.as_ref());
         let metadata = server.reached_metadata(host).await?;
         let target = std::str::from_utf8(&visit.target).ok().and_then(authorization::return_to);
         let target = target.filter(|_| !logins.logout.is_path(visit)).unwrap_or("/");
@@ -52,7 +52,7 @@ impl Engine {
             parameters
         };
         let name = sessions.login_cookie(&transaction.state);
-        let place = sessions.login_place(&name, &visit.host);
+        let place = sessions.login_place(&name, &visit.host, &audience);
         let sealed = sessions.keyring.seal(&place, &transaction.to_json()).ok_or(Reason::InternalError)?;
         let jar = Jar(&visit.cookie);
         let max_age = u32::try_from(code.timeout).ok();
@@ -103,7 +103,9 @@ impl Engine {
             return Err(malformed("it did not come by GET"));
         }
         let callback = authorization::callback(visit.query()).map_err(malformed)?;
-        let (transaction, name) = self.transaction(host, code, sessions, visit, &callback.state)?;
+        let bound_to = self.bind(logins, visit)?;
+        let audience = sessions.login_audience(bound_to.as_ref());
+        let (transaction, name) = self.transaction(host, code, sessions, visit, &audience, &callback.state)?;
         // What comes now ends this login, whatever it is; the next one has another cookie.
         cookies.extend(cookie::clear(&Jar(&visit.cookie), &name, SameSite::Lax));
         let metadata = server.metadata(host).await?;
@@ -128,8 +130,13 @@ impl Engine {
             }
         };
         let passage = self.redeem(host, logins, code, server, visit, &transaction, &granted, tally).await?;
+        let before = self.open_session(host, sessions, visit).await;
         let session = self.begin_session(host, logins, sessions, visit, &passage).await?;
         cookies.extend(session);
+        // The session before this login is of no more use to anybody.
+        if let Ok(Some((before, _))) = before {
+            self.end_session(host, sessions, visit, &before).await?;
+        }
         let location = [code.origin.as_str(), transaction.return_to.as_str()].concat();
         Ok(redirect(Reason::LoginCompleted, location, std::mem::take(cookies)))
     }
@@ -141,6 +148,7 @@ impl Engine {
         code: &Code,
         sessions: &Sessions,
         visit: &Visit,
+        audience: &str,
         state: &str,
     ) -> Result<(Transaction, String), Refusal> {
         let name = sessions.login_cookie(state);
@@ -149,7 +157,7 @@ impl Engine {
             Ok(None) => return Err(Reason::LoginStateMissing.into()),
             Err(_) => return Err(Reason::LoginStateInvalid.into()),
         };
-        let opened = sessions.keyring.open(&sessions.login_place(&name, &visit.host), &sealed);
+        let opened = sessions.keyring.open(&sessions.login_place(&name, &visit.host, audience), &sealed);
         let transaction = opened.and_then(|opened| Transaction::parse(&opened.plaintext));
         let transaction = transaction.ok_or(Reason::LoginStateInvalid)?;
         let is_same = crypto::equal(&crypto::sha256(transaction.state.as_bytes()), &crypto::sha256(state.as_bytes()));

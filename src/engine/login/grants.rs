@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::config::{Logins, Places};
+use super::sessions::AFTERGLOW;
 use super::visit::Visit;
 use super::{Holder, Passage};
 use crate::client::auth::{ClientAuth, Method as AuthMethod};
@@ -26,6 +27,8 @@ use crate::steps::{Host, Refusal};
 const MAX_CREDENTIALS: usize = 4096;
 /// How long credentials that the server refused are refused without asking, in seconds: a flood of them does not reach it.
 const REFUSED: i64 = 5;
+/// How long nobody asks again for the gateway's own token after that failed, in seconds.
+const PAUSE: i64 = 1;
 /// How long before its end a token that can be fetched anew is no longer given out, in seconds; at most a third of its life.
 const MARGIN: i64 = 30;
 /// Longest that a token is kept of which the server does not say how long it lives, in seconds.
@@ -96,7 +99,7 @@ impl Engine {
         self.check_refused(&place, now)?;
         let stored = server.shared.read_of(host, &wanted.credentials, hash).await;
         if let Some(session) = stored.and_then(|(_, text)| Session::parse(&text)) {
-            let grant = Grant::new(session, MARGIN, UNKNOWN);
+            let grant = wanted.keep(session);
             if grant.is_fresh(host.now()) {
                 self.keep_grant(&place, grant.clone(), host.now());
                 return Ok((Tokens::clone(&grant.session.tokens), grant.session.subject.clone()));
@@ -138,9 +141,8 @@ impl Engine {
             used: now,
         };
         let text = session.to_json();
-        let grant = Grant::new(session, MARGIN, UNKNOWN);
+        let grant = wanted.keep(session);
         let ttl = grant.until.saturating_sub(now);
-        // A refresh token that came once is used up by now: a second request with it gets the same answer for as long.
         server.shared.write_of(host, &wanted.credentials, hash, now, &text, ttl).await;
         self.keep_grant(&place, grant, now);
         Ok((tokens, subject))
@@ -160,11 +162,16 @@ impl Engine {
             TokenError::Client(detail) => return Refusal::new(Reason::ClientRefused, detail),
             TokenError::Unavailable(detail) => return Refusal::new(Reason::ServerUnavailable, detail),
         };
-        if let Ok(mut memory) = self.memory.try_lock() {
-            let until = now.saturating_add(REFUSED);
-            memory.refused.insert(place, Refused { reason: Reason::CredentialsRefused, since: now, until }, now);
-        }
+        self.refuse_for(place, Reason::CredentialsRefused, REFUSED, now);
         Refusal::new(Reason::CredentialsRefused, format!("{}: {refused}", wanted.method.name()))
+    }
+
+    /// Refuses what is at this place for a while without asking.
+    fn refuse_for(&self, place: &[u8; 32], reason: Reason, seconds: i64, now: i64) {
+        if let Ok(mut memory) = self.memory.try_lock() {
+            let until = now.saturating_add(seconds);
+            memory.refused.insert(place, Refused { reason, since: now, until }, now);
+        }
     }
 
     /// The gateway's own access token for the upstream (RFC 6749 §4.4).
@@ -190,14 +197,19 @@ impl Engine {
                 return Ok(grant.session.tokens.access_token.clone());
             }
         }
+        self.check_refused(&key, host.now())?;
         let form = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
-        let set = server.token(host, form, arguments, None, key).await.map_err(|error| match error {
-            TokenError::Client(detail) => Refusal::new(Reason::ClientRefused, detail),
-            TokenError::Refused(code) => Refusal::new(
-                Reason::ServerUnavailable,
-                format!("the gateway's own token was refused: {}", code.unwrap_or_default()),
-            ),
-            TokenError::Unavailable(detail) => Refusal::new(Reason::ServerUnavailable, detail),
+        let set = server.token(host, form, arguments, None, key).await.map_err(|error| {
+            // Every request needs it: not each of them is to wait for a server that does not answer.
+            self.refuse_for(&key, Reason::ServerUnavailable, PAUSE, host.now());
+            match error {
+                TokenError::Client(detail) => Refusal::new(Reason::ClientRefused, detail),
+                TokenError::Refused(code) => Refusal::new(
+                    Reason::ServerUnavailable,
+                    format!("the gateway's own token was refused: {}", code.unwrap_or_default()),
+                ),
+                TokenError::Unavailable(detail) => Refusal::new(Reason::ServerUnavailable, detail),
+            }
         })?;
         let now = host.now();
         let token = set.tokens.access_token.clone();
@@ -216,6 +228,19 @@ impl Engine {
         server.shared.write(host, key, now, &text, grant.until.saturating_sub(now)).await;
         self.keep_grant(&key, grant, now);
         Ok(token)
+    }
+}
+
+impl Wanted {
+    /// What is kept of an answer, and how long.
+    fn keep(&self, session: Session) -> Grant {
+        let obtained = session.tokens.obtained;
+        let grant = Grant::new(session, MARGIN, UNKNOWN);
+        match self.method {
+            // A refresh token may be used up by now: requests that came with it at the same time get the same answer, and nobody does later.
+            Method::RefreshToken => Grant { until: grant.until.min(obtained.saturating_add(AFTERGLOW)), ..grant },
+            _ => grant,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::config::{Logins, Sessions};
 use super::visit::Visit;
 use super::{Holder, Passage, end_of};
 use crate::binding::{self, Mode};
+use crate::cert::Thumbprint;
 use crate::client::authorization;
 use crate::client::id_token::Expected;
 use crate::client::shared::{self, Domain, Shared};
@@ -21,12 +22,12 @@ use crate::steps::{Host, Refusal, Stored};
 
 /// How long the answer to a refresh is kept for requests that come with the cookie from before it, in seconds. Pages that were open
 /// then are done with their requests.
-const AFTERGLOW: i64 = 120;
+pub(super) const AFTERGLOW: i64 = 120;
 /// How long nobody tries again to refresh a token after the server failed, in seconds.
 const REST: i64 = 5;
-/// How long a request waits for another worker that refreshes, in milliseconds for each of so many looks.
-const LOOK_MS: u32 = 100;
-const LOOKS: u32 = 30;
+/// How often a request looks whether another worker has refreshed, in milliseconds, and how many times at most: each is a step.
+const LOOK_MS: u32 = 200;
+const MAX_LOOKS: u32 = 50;
 
 /// What became of looking for a session.
 pub(super) enum Found {
@@ -55,8 +56,15 @@ impl Sessions {
         Place { purpose, cookie: &self.cookie, host, audience: &self.audience }
     }
 
-    pub(super) fn login_place<'a>(&'a self, cookie: &'a str, host: &'a str) -> Place<'a> {
-        Place { purpose: Purpose::Login, cookie, host, audience: &self.audience }
+    /// The place of a login under way. Where its session will be bound to a certificate, the login is, too: who steals it half way gains
+    /// nothing.
+    pub(super) fn login_place<'a>(&self, cookie: &'a str, host: &'a str, audience: &'a str) -> Place<'a> {
+        Place { purpose: Purpose::Login, cookie, host, audience }
+    }
+
+    pub(super) fn login_audience(&self, bound_to: Option<&Thumbprint>) -> String {
+        let bound_to = bound_to.map(ToString::to_string).unwrap_or_default();
+        format!("{bound_to} {}", self.audience)
     }
 
     /// The prefix of the names of cookies of logins under way.
@@ -225,7 +233,7 @@ impl Engine {
     ///
     /// # Errors
     /// There is none, and without one nobody logs in.
-    pub(super) fn bind(&self, logins: &Logins, visit: &Visit) -> Result<Option<crate::cert::Thumbprint>, Reason> {
+    pub(super) fn bind(&self, logins: &Logins, visit: &Visit) -> Result<Option<Thumbprint>, Reason> {
         let identity = visit.identity?;
         match identity {
             _ if !logins.bind => Ok(None),
@@ -321,23 +329,24 @@ impl Engine {
         let of = [server.trust.as_slice(), old.as_bytes()];
         let (key, lock) = (shared::hash(Domain::Refresh, &of), shared::hash(Domain::RefreshLock, &of));
         let timeout = i64::from(server.timeouts.total.div_euclid(1000));
-        for look in 0..=LOOKS {
+        let looks = server.timeouts.total.div_euclid(LOOK_MS).saturating_add(1).min(MAX_LOOKS);
+        for look in 0..=looks {
             let delay = if look == 0 { 0 } else { LOOK_MS };
             if let Some((_, news)) = server.shared.read_of_after(host, old.as_bytes(), key, delay).await {
-                return match Session::parse(&news) {
-                    Some(news) => {
-                        session.tokens = news.tokens;
-                        Refreshed::Yes
-                    }
-                    // So the server's no is told.
-                    None => Refreshed::Refused,
-                };
+                return session.adopt(&news);
             }
             match server.shared.lock(host, lock, b"refresh", timeout.saturating_add(REST)).await {
-                Some(true) => break,
+                Some(true) => {
+                    // Who had the lock may have been done with it between the two questions, and the old token is used up then.
+                    if let Some((_, news)) = server.shared.read_of(host, old.as_bytes(), key).await {
+                        server.shared.delete(host, lock).await;
+                        return session.adopt(&news);
+                    }
+                    break;
+                }
                 // Somebody is at it, or the server failed a moment ago.
                 Some(false) if lives(host.now()) => return Refreshed::No,
-                Some(false) if look < LOOKS => {}
+                Some(false) if look < looks => {}
                 Some(false) => {
                     return Refreshed::Unavailable(Refusal::new(
                         Reason::ServerUnavailable,
@@ -411,6 +420,20 @@ impl Engine {
                 .and_then(|claims| end_of(&claims));
         }
         Ok(tokens)
+    }
+}
+
+impl Session {
+    /// Takes over what another request got for the same refresh token.
+    fn adopt(&mut self, news: &[u8]) -> Refreshed {
+        match Session::parse(news) {
+            Some(news) => {
+                self.tokens = news.tokens;
+                Refreshed::Yes
+            }
+            // So the server's no is told.
+            None => Refreshed::Refused,
+        }
     }
 }
 
