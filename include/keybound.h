@@ -134,7 +134,7 @@
 // `kb_engine_needs()`: `kb_http.form` must be set for the body of a form.
 #define KB_NEEDS_FORM 2
 
-// `kb_engine_needs()`: without the shared store nobody logs in, and no session goes on.
+// `kb_engine_needs()`: logins and sessions need the shared store. Without it nobody logs in, and no token is refreshed.
 #define KB_NEEDS_STORE 4
 
 // `kb_answer.outcome`: a complete answer, whatever its status.

@@ -180,10 +180,9 @@ reasons! {
     MetadataUnavailable = 91 "metadata_unavailable" Unavailable "An endpoint is needed, and the authorization server's metadata could not be fetched, is not that of the issuer, or does not name it."
     IntrospectionUnavailable = 92 "introspection_unavailable" Unavailable "The authorization server did not answer the introspection, or not as RFC 7662 and RFC 9701 say. Whether the token is good is unknown."
     ClientRefused = 93 "client_refused" Unavailable "The authorization server refused the gateway itself (`invalid_client`): look at `client_id`, its authentication method and its certificate."
-    ServerUnavailable = 94 "server_unavailable" Unavailable "The token or revocation endpoint did not answer, or not with success."
+    ServerUnavailable = 94 "server_unavailable" Unavailable "The token or revocation endpoint, or that for pushed authorization requests, did not answer, or not with something that can be used (RFC 6749 §5.1, RFC 9126 §2.2)."
 
     StoreUnavailable = 95 "store_unavailable" Unavailable "The shared store failed, and a session or a login cannot be told from one that is over or used."
-    TokenResponseInvalid = 96 "token_response_invalid" Unavailable "The token endpoint or the endpoint for pushed requests answered with something that cannot be used (RFC 6749 §5.1)."
 
     InternalError = 99 "internal_error" Internal "keybound failed; please report it with the log of that moment."
 
@@ -193,15 +192,15 @@ reasons! {
 
     LoginStateMissing = 110 "login_state_missing" BadRequest "What came back from a login belongs to none that this browser has begun: it is from another browser, was used up, or took longer than `login_timeout`."
     LoginStateInvalid = 111 "login_state_invalid" BadRequest "The cookie of the login cannot be opened, is too old, or is that of another `state` (RFC 6749 §10.12)."
-    LoginStateReused = 112 "login_state_reused" BadRequest "What came back from this login came before: a `state` is good once."
+    LoginStateReused = 112 "login_state_reused" BadRequest "What came back from this login came before: a `state` is good for one code."
     LoginIssuerMismatch = 113 "login_issuer_mismatch" BadRequest "`iss` of the authorization response is not the issuer, or is missing although its metadata promises it (RFC 9207 §2.4)."
     LoginResponseMalformed = 114 "login_response_malformed" BadRequest "The authorization response has a parameter twice, too long, with control characters, or lacks one (RFC 6749 §4.1.2)."
     LoginRefused = 115 "login_refused" Forbidden "The authorization server ended the login with an error, for example because the user said no (RFC 6749 §4.1.2.1)."
     CodeRefused = 116 "code_refused" BadRequest "The token endpoint refused the authorization code: it is used, expired, or of another login (RFC 6749 §5.2)."
     IdTokenInvalid = 117 "id_token_invalid" BadRequest "The ID token is not one for this login (OpenID Connect Core 1.0 §3.1.3.7); the log says which rule it breaks."
 
-    SessionInvalid = 120 "session_invalid" Challenge "The session cookie cannot be opened, or is of a method that is not configured here."
-    SessionExpired = 121 "session_expired" Challenge "The session, or its access token, is over."
+    SessionInvalid = 120 "session_invalid" Challenge "The session cookie cannot be opened, or the session is of a method that is not configured here, of another node's future, or from before `session_bind_certificate`."
+    SessionExpired = 121 "session_expired" Challenge "The session, or its access token, is over, or the user has logged out."
     SessionRefused = 122 "session_refused" Challenge "The authorization server refused to refresh the session's token: the user logged out there, or the refresh token was used before."
     CredentialsRefused = 123 "credentials_refused" Challenge "The authorization server refused the credentials or the refresh token of the request."
     CredentialsMalformed = 124 "credentials_malformed" BadRequest "The credentials of the request cannot be read (RFC 7617 §2), or came more than once."

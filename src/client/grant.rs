@@ -5,7 +5,7 @@ use super::id_token::{self, Expected, IdToken, Invalid};
 use super::introspection;
 use super::shared::{self, Domain};
 use super::token_response::{self, TokenError};
-use super::{Failure, Server};
+use super::{EndpointSetup, Failure, Server};
 use crate::crypto;
 use crate::jose::json::{self, Value};
 use crate::reason::Reason;
@@ -30,6 +30,14 @@ impl Server {
     /// The gateway's name here.
     pub(crate) fn client_id(&self) -> Option<&str> {
         self.client.as_ref().map(|[_, token, ..]| token.auth.client_id.as_str())
+    }
+
+    /// Tells the gateway as a client of the token endpoint from all others, for the keys of caches.
+    pub(crate) fn token_client(&self) -> String {
+        let Some([_, EndpointSetup { url, mtls_url, auth, .. }, ..]) = &self.client else {
+            return String::new();
+        };
+        format!("{}:{} {} {url:?} {mtls_url:?}", auth.client_id.len(), auth.client_id, auth.method.kind())
     }
 
     /// A token request (RFC 6749 §3.2), by the gateway or by `auth`. It is never sent a second time.
@@ -71,14 +79,7 @@ impl Server {
         let invalid = |what: &str| Refusal::new(Reason::IdTokenInvalid, what);
         let (mut refetched, mut adopted) = (false, false);
         loop {
-            let keys = match self.keys.usable(host.now()) {
-                Ok(usable) => usable,
-                Err(Some(why)) => {
-                    self.fetch_keys(host, why).await?;
-                    self.keys.usable(host.now()).map_err(|_| Reason::KeysUnavailable)?
-                }
-                Err(None) => return Err(Reason::KeysUnavailable.into()),
-            };
+            let keys = self.usable_keys(host).await?;
             let reason = match id_token::verify(token, expected, &keys.set, host.now()) {
                 Ok(checked) => return Ok(checked),
                 Err(Invalid::Rule(rule)) => return Err(invalid(rule)),
@@ -107,14 +108,12 @@ impl Server {
         if introspection::is_client_refused(&fetched) {
             return Err(introspection::client_refused(Endpoint::Par, &fetched));
         }
-        let refuse = |what: String| Refusal::new(Reason::TokenResponseInvalid, format!("the pushed request: {what}"));
-        if fetched.outcome != Outcome::Answered {
-            let what = Failure::of(&fetched, "application/json").map(|failure| failure.detail).unwrap_or_default();
-            return Err(Refusal::new(Reason::ServerUnavailable, format!("the pushed request: {what}")));
-        }
+        let refuse = |what: String| Refusal::new(Reason::ServerUnavailable, format!("the pushed request: {what}"));
         // RFC 9126 §2.2 says 201; some servers say 200.
-        if !matches!(fetched.status, 200 | 201) || !fetched.is("application/json") {
-            return Err(refuse(format!("status {}", fetched.status)));
+        let is_created =
+            fetched.outcome == Outcome::Answered && fetched.status == 201 && fetched.is("application/json");
+        if let Some(failure) = Failure::of(&fetched, "application/json").filter(|_| !is_created) {
+            return Err(refuse(failure.detail));
         }
         let body = json::parse_object(&fetched.body).map_err(|_| refuse("the answer is not strict JSON".into()))?;
         let sendable =

@@ -128,14 +128,7 @@ impl Server {
         let client_id = &self.endpoint(Endpoint::Introspection)?.auth.client_id;
         let (mut refetched, mut adopted) = (false, false);
         loop {
-            let keys = match self.keys.usable(host.now()) {
-                Ok(usable) => usable,
-                Err(Some(why)) => {
-                    self.fetch_keys(host, why).await?;
-                    self.keys.usable(host.now()).map_err(|_| Reason::KeysUnavailable)?
-                }
-                Err(None) => return Err(Reason::KeysUnavailable.into()),
-            };
+            let keys = self.usable_keys(host).await?;
             match verify(body, &keys.set, &setup.algorithms) {
                 Ok(payload) => return read_payload(&payload, &self.issuer, client_id, host.now()),
                 Err(reason @ (Reason::KeyUnknown | Reason::SignatureInvalid)) if !refetched => {

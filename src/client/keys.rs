@@ -220,6 +220,18 @@ impl Keys {
 }
 
 impl Server {
+    /// The keys, which are fetched where there are none that may be used.
+    pub(crate) async fn usable_keys(&self, host: &Host) -> Result<Usable, Refusal> {
+        match self.keys.usable(host.now()) {
+            Ok(usable) => Ok(usable),
+            Err(Some(why)) => {
+                self.fetch_keys(host, why).await?;
+                self.keys.usable(host.now()).map_err(|_| Reason::KeysUnavailable.into())
+            }
+            Err(None) => Err(Reason::KeysUnavailable.into()),
+        }
+    }
+
     /// Fetches the keys, or takes them over from another worker: whether they were fetched just now. If that fails the old ones stay, and
     /// it is noted.
     pub(crate) async fn fetch_keys(&self, host: &Host, why: Why) -> Result<bool, Refusal> {
@@ -389,7 +401,9 @@ impl Server {
                 let ended = Lock { state, since: now, before: self.keys.name() }.pack();
                 self.shared.write_lock(host, self.lock_key(why), &ended, cool_down).await;
             }
-            Why::Load => self.shared.delete(host, self.lock_key(why)).await,
+            Why::Load => {
+                self.shared.delete(host, self.lock_key(why)).await;
+            }
         }
     }
 

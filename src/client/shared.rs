@@ -17,11 +17,12 @@ pub(crate) enum Domain {
     Introspection,
     Call,
     Session,
+    SessionEnd,
     Login,
+    Code,
     Refresh,
     RefreshLock,
     Grant,
-    OwnToken,
 }
 
 /// A hash of parts, each with its length: no two lists of parts are one input.
@@ -163,13 +164,14 @@ impl Shared {
         self.get(host, key, 0).await
     }
 
-    /// Deletes a value or a lock.
-    pub(crate) async fn delete(&self, host: &Host, key: [u8; 32]) {
+    /// Deletes a value or a lock; false if the store failed.
+    pub(crate) async fn delete(&self, host: &Host, key: [u8; 32]) -> bool {
         if self.is_there() {
             let delete =
                 Store { operation: StoreOperation::Delete, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms: 0 };
-            host.store(delete).await;
+            return host.store(delete).await == Stored::Done;
         }
+        false
     }
 }
 

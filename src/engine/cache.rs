@@ -49,6 +49,8 @@ pub(crate) struct Known {
     /// When it was learnt, and when it is looked at anew, Unix seconds.
     pub(crate) since: i64,
     pub(crate) fresh_until: i64,
+    /// It was verified because the gateway holds it itself: of a client it would have been introspected.
+    pub(crate) is_own: bool,
     /// The issuer's place, and the epoch of its keys.
     pub(crate) issuer: u32,
     pub(crate) epoch: u32,
@@ -300,7 +302,7 @@ mod tests {
 
     fn known(expires: i64) -> Known {
         let facts = Facts { expires, not_before: None, issued: None, confirmation: Confirmation::Unbound };
-        Known { facts, since: 0, fresh_until: i64::MAX, issuer: 0, epoch: 0, claims: None }
+        Known { facts, since: 0, fresh_until: i64::MAX, is_own: false, issuer: 0, epoch: 0, claims: None }
     }
 
     fn weight(token: &[u8]) -> usize {

@@ -124,14 +124,14 @@ options! {
     "session_secret" "string, at least 32 characters" "required by `session`" "=" "The key that seals sessions and logins: the same on all nodes. `openssl rand -base64 32` makes one."
     "session_previous_secrets" "array of strings" "none" "" "Earlier values of `session_secret`: what they sealed is accepted until they are removed."
     "session_audience" "string" "issuer and `client_id`" "=" "A session is good where `session_secret` and this are the same. In Kong Enterprise all instances with one secret share sessions by default."
-    "session_storage" "`cookie` or `store`" "`cookie`" "=" "`cookie`: the tokens are in the cookie, sealed. `store`: they are in the shared store, sealed, and the cookie holds an opaque id; a logout then ends all copies of the cookie. Kong's `redis` is `store` with a store that is a Redis."
+    "session_storage" "`cookie` or `store`" "`cookie`" "=" "`cookie`: the tokens are in the cookie, sealed. `store`: they are in the shared store, sealed, and the cookie holds an opaque id; a logout then ends all copies of the cookie at once. Of sessions in cookies, copies end when they would be written anew, within a minute of use. Kong's `redis` is `store` with a store that is a Redis."
     "session_cookie_name" "string" "`__Host-session`" "=" "The cookie's name. Further parts of a large one end in `_2` to `_4`; logins under way have `_login_` and a random part behind it."
-    "session_cookie_same_site" "`Strict`, `Lax` or `None`" "`Lax`" "=" "`SameSite` of the session's cookie. It is always `Secure`, `HttpOnly` and of this host alone."
+    "session_cookie_same_site" "`Strict`, `Lax` or `None`" "`Lax`" "=" "`SameSite` of the session's cookie, which is always `Secure`, `HttpOnly` and of this host alone. `Strict` does not go with `authorization_code`: browsers that come back from the authorization server would not send it."
     "session_rolling_timeout" "number, seconds, 0 to 31536000" "`3600`" "=" "A session is renewed while it is used, when three quarters of this time have passed, and ends when all of it has; 0: no such end."
     "session_idling_timeout" "number, seconds, 0 to 31536000" "`900`" "=" "A session that is not used so long ends; 0: no such end."
     "session_absolute_timeout" "number, seconds, 0 to 31536000" "`86400`" "=" "A session ends after this time, used or not; 0: no such end."
-    "session_bind_certificate" "boolean" "`false`" "" "Binds each session to the client certificate of the login's connection: each request of the session must come with it. Without a certificate nobody logs in, unless `proof_of_possession_mtls` is `optional`. Sessions of tokens that are bound to a client certificate demand it in any case."
-    "disable_session" "array of methods" "none" "=" "Methods that begin no session."
+    "session_bind_certificate" "boolean" "`false`" "" "Binds each session to the client certificate of the login's connection: each request of the session must come with it. Without a certificate nobody logs in, unless `proof_of_possession_mtls` is `optional`. Sessions that a bound token of the client began demand its certificate by `proof_of_possession_mtls`, as the token itself."
+    "disable_session" "array of methods" "none" "=" "Methods of `auth_methods` that begin no session; `refresh_token` never does, since its client holds the refresh token itself."
     "refresh_tokens" "boolean" "`true`" "=" "Whether a session's access token is refreshed, where the authorization server gave a refresh token."
     "refresh_margin" "number, seconds, 0 to 3600" "`30`" "" "So long before its end an access token is refreshed; a token that lives less than three times as long, in the last third of its life."
     "redirect_uri" "string, `https` URL, or array of one" "required by `authorization_code`" "=" "Where the authorization server sends browsers back to, exactly as it is registered there, without query. It is on the host that browsers see; keybound answers requests for it itself."
@@ -160,7 +160,7 @@ options! {
     "upstream_headers_names" "array of strings" "none" "=" "The header of each of `upstream_headers_claims`. They are removed from the client's request first, on every path."
     "downstream_headers_claims" "as `upstream_headers_claims`" "none" "=" "Claims of an allowed request that its client gets as headers of the response."
     "downstream_headers_names" "array of strings" "none" "=" "The header of each of `downstream_headers_claims`. One that the upstream sent is replaced where the token has the claim, and else left as it is."
-    "hide_credentials" "boolean" "`false`" "=" "An allowed request goes to the upstream without its `Authorization` header; without this it has the access token there, also that of a session or a grant. Kong hides by default and then sends the token again in `upstream_access_token_header`: the upstream sees it in both."
+    "hide_credentials" "boolean" "`false`" "=" "An allowed request goes to the upstream without its `Authorization` header; without this it has the access token there, also that of a session or a grant. Credentials in the body of a form go on in any case. Kong hides by default and then sends the token again in `upstream_access_token_header`: the upstream sees it in both."
     "report_only" "boolean" "`false`" "" "For rolling out: what would be refused passes, without claims and headers of its own, and is logged and counted (`decision=\"report\"`) with its reason. Of an engine: a verifier tells its decision all the same."
     "realm" "string" "none" "" "`realm` of the challenge."
     "unauthorized_error_message" "string" "`Unauthorized`" "=" "`message` of the JSON body of a 401."
@@ -217,6 +217,10 @@ pub(super) const OF_CLIENT: &[&str] = &[
 pub struct ConfigError(String);
 
 impl ConfigError {
+    pub(crate) fn no_randomness() -> ConfigError {
+        ConfigError("the system has no randomness".into())
+    }
+
     pub(crate) fn new(name: &str, what: impl fmt::Display) -> ConfigError {
         ConfigError(format!("{name}: {what}"))
     }

@@ -200,7 +200,7 @@ impl Engine {
             report_only: config.report_only,
             display_errors: config.display_errors,
             logins: config.logins,
-            salt: crypto::random().ok_or_else(|| ConfigError::new("session_secret", "the system has no randomness"))?,
+            salt: crypto::random().ok_or_else(ConfigError::no_randomness)?,
             skipped_keys: config.skipped_keys,
             metrics,
             memory: Mutex::new(Memory::new(config.cache_entries, config.cache_bytes)),
@@ -221,7 +221,12 @@ impl Engine {
             "report_only is true: nothing is refused; what would be refused is logged and counted, and passes"
                 .to_owned()
         });
-        self.skipped_keys.iter().map(ToString::to_string).chain(unverified).chain(reported)
+        let tossed = self.logins.as_ref().and_then(|logins| logins.sessions.as_ref());
+        let tossed = tossed.filter(|sessions| !sessions.cookie.starts_with("__Host-")).map(|_| {
+            "session_cookie_name does not begin with __Host-: hosts of the same domain can set cookies of that name"
+                .to_owned()
+        });
+        self.skipped_keys.iter().map(ToString::to_string).chain(unverified).chain(reported).chain(tossed)
     }
 
     /// Keys of fetched sets that are skipped, and why, as they are now.
@@ -261,7 +266,7 @@ impl Engine {
             .is_some_and(|logins| takes_body(&logins.password) || takes_body(&logins.client_credentials))
     }
 
-    /// Whether nobody logs in, and no session goes on, without the shared store.
+    /// Whether logins and sessions need the shared store: to notice a login that comes back twice, a logout and a refresh elsewhere.
     pub fn needs_store(&self) -> bool {
         self.logins.as_ref().is_some_and(|logins| logins.sessions.is_some())
     }
@@ -379,7 +384,8 @@ impl Engine {
         let (known, remembered) = match self.memory.try_lock() {
             Ok(mut memory) => {
                 let known = certificate.and_then(|bytes| memory.identities.get(bytes));
-                (known, memory.tokens.get(token).and_then(|known| self.recall(known, claims, request.now)))
+                let recall = |known| self.recall(known, Holder::Client, claims, request.now);
+                (known, memory.tokens.get(token).and_then(recall))
             }
             Err(_) => (None, None),
         };
@@ -409,7 +415,7 @@ impl Engine {
     fn consider(&self, subject: &Subject, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
         let Subject { token, identity, holder } = subject;
         let remembered = self.memory.try_lock().ok();
-        let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, true, now));
+        let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, *holder, true, now));
         let Some((facts, issuer, kept)) = remembered else {
             tally.source = Source::Miss;
             return self.judge(token, identity.as_ref(), *holder, now, tally);
@@ -424,10 +430,15 @@ impl Engine {
     }
 
     /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
-    fn recall(&self, known: &Known, claims: bool, now: i64) -> Option<(Facts, usize, Option<Vec<u8>>)> {
+    fn recall(&self, known: &Known, holder: Holder, claims: bool, now: i64) -> Option<(Facts, usize, Option<Vec<u8>>)> {
         let issuer = usize::try_from(known.issuer).ok()?;
+        let fits = match holder {
+            Holder::Client => !known.is_own,
+            Holder::Gateway(_) => issuer == 0,
+        };
         // Before it was learnt: the clock was set back, and by the clock it would be fresh for who knows how long.
-        if now >= known.fresh_until
+        if !fits
+            || now >= known.fresh_until
             || now < known.since.saturating_sub(CLOCK)
             || self.servers.get(issuer)?.keys.epoch() != known.epoch
         {
@@ -461,6 +472,10 @@ impl Engine {
         let unverified = self.rules.policy.read(token)?;
         let (issuer, facts) = (unverified.issuer, unverified.facts);
         tally.issuer = issuer;
+        // The gateway is a client of the first issuer alone: another's token is one that somebody else was given.
+        if issuer != 0 && matches!(holder, Holder::Gateway(_)) {
+            return Err(Reason::IssuerMismatch.into());
+        }
         let bound = self.rules.check_request(holder, &facts, identity, now)?;
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
         let epoch = server.keys.epoch();
@@ -480,7 +495,9 @@ impl Engine {
             let jwt = Jwt { facts, claims, until: keys.until, epoch };
             return Err(Stop::Introspect(issuer, Some(Box::new(jwt))));
         }
-        let known = Known { facts, since: now, fresh_until: keys.until, issuer: issuer as u32, epoch, claims: None };
+        let is_own = !self.bearer && matches!(holder, Holder::Gateway(_));
+        let fresh_until = keys.until;
+        let known = Known { facts, since: now, fresh_until, is_own, issuer: issuer as u32, epoch, claims: None };
         self.remember(token, known, now);
         Ok(Judged { bound, claims })
     }
@@ -564,7 +581,8 @@ impl Engine {
         if now < fresh_until {
             // A JWT holds its claims itself.
             let claims = jwt.is_none().then(|| said.as_slice().into());
-            let known = Known { facts, since: learned.at, fresh_until, issuer: issuer as u32, epoch, claims };
+            let is_own = false;
+            let known = Known { facts, since: learned.at, fresh_until, is_own, issuer: issuer as u32, epoch, claims };
             self.remember(&subject.token, known, now);
         }
         let bound = self.rules.check_request(subject.holder, &facts, subject.identity.as_ref(), now)?;

@@ -139,7 +139,12 @@ impl Rules {
     }
 
     pub(crate) fn needs_certificate(&self) -> bool {
-        self.mode != Mode::Off || self.certificate_validity || self.has_sessions
+        self.checks_certificate() || self.has_sessions
+    }
+
+    /// Whether tokens or dates are held against the certificate.
+    pub(crate) fn checks_certificate(&self) -> bool {
+        self.mode != Mode::Off || self.certificate_validity
     }
 
     /// What can be told of any token before it is asked about: without the right certificate none passes.

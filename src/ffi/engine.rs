@@ -22,7 +22,7 @@ pub const KB_WANT_CLAIMS: u32 = 2;
 pub const KB_NEEDS_HTTP: u32 = 1;
 /// `kb_engine_needs()`: `kb_http.form` must be set for the body of a form.
 pub const KB_NEEDS_FORM: u32 = 2;
-/// `kb_engine_needs()`: without the shared store nobody logs in, and no session goes on.
+/// `kb_engine_needs()`: logins and sessions need the shared store. Without it nobody logs in, and no token is refreshed.
 pub const KB_NEEDS_STORE: u32 = 4;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.

@@ -23,7 +23,7 @@ pub(crate) struct Place<'a> {
 /// What is inside of a sealed value. The numbers are part of what is authenticated: a change ends all sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A session, or the id of one, in a cookie
+    /// A session in a cookie
     Session = 1,
     /// A login that is under way, in a cookie
     Login = 2,

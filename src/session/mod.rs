@@ -90,7 +90,7 @@ pub(crate) struct Tokens {
 
 /// A session. Times are in Unix seconds.
 ///
-/// The id alone opens nothing: who presents it does so in a sealed cookie.
+/// The id is as good as the session where that is in the store: it is secret, and random.
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Session {
     /// Random, and new at each login
@@ -131,6 +131,8 @@ pub(crate) enum Age {
     Touch,
     /// At its end
     Over,
+    /// From the future: another node's clock is ahead of this one's, or this one was set back
+    Early,
 }
 
 /// The members of a session's text.
@@ -223,9 +225,11 @@ impl Session {
         let over = passed(self.created, timeouts.absolute)
             || passed(self.renewed, timeouts.rolling)
             || passed(self.used, timeouts.idling);
-        let newest = self.created.max(self.renewed).max(self.used);
-        if over || newest > now.saturating_add(SKEW) {
+        if over {
             return Age::Over;
+        }
+        if self.created.max(self.renewed).max(self.used) > now.saturating_add(SKEW) {
+            return Age::Early;
         }
         // Where nothing asks when it was used, that is not worth a write.
         let idle = timeouts.idling != 0 && now.saturating_sub(self.used) >= USED_STEP.min(timeouts.idling / 4);
@@ -459,13 +463,13 @@ mod tests {
     }
 
     #[test]
-    fn a_session_from_the_future_is_over() {
+    fn a_session_from_the_future_is_early() {
         for timeouts in [NONE, Timeouts { rolling: 3600, idling: 900, absolute: 86_400 }] {
             for (created, renewed, used) in [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)] {
                 let session = |ahead: i64| at(created * ahead, renewed * ahead, used * ahead);
                 assert_eq!(session(60).age(NOW, &timeouts), Age::Fresh);
-                assert_eq!(session(61).age(NOW, &timeouts), Age::Over);
-                assert_eq!(session(i64::MAX - NOW).age(NOW, &timeouts), Age::Over);
+                assert_eq!(session(61).age(NOW, &timeouts), Age::Early);
+                assert_eq!(session(i64::MAX - NOW).age(NOW, &timeouts), Age::Early);
             }
         }
     }

@@ -5,7 +5,6 @@ use super::config::{Code, Logins, Sessions};
 use super::visit::Visit;
 use super::{Holder, Passage, end_of};
 use crate::client::authorization::{self, Returned, Transaction};
-use crate::client::id_token::Expected;
 use crate::client::shared::{self, Domain};
 use crate::client::token_response::TokenError;
 use crate::client::{Server, TokenSet};
@@ -16,8 +15,10 @@ use crate::session::Method;
 use crate::session::cookie::{self, Jar, SameSite};
 use crate::steps::{Host, Refusal};
 
-/// Logins that a browser may have under way: each has a cookie, and all come with every request.
-const MAX_UNDER_WAY: usize = 5;
+/// Most of the cookies of logins that a browser has under way, in bytes: all come with every request, and nginx takes 8 KiB of them.
+const MAX_UNDER_WAY: usize = 4096;
+/// Longest path and query that a login leads back to, in bytes: it is in the login's cookie.
+const MAX_RETURN: usize = 1024;
 
 impl Engine {
     /// Sends a browser to the authorization server.
@@ -35,7 +36,8 @@ impl Engine {
         let audience = sessions.login_audience(self.bind(logins, visit)?.as_ref());
         let metadata = server.reached_metadata(host).await?;
         let target = std::str::from_utf8(&visit.target).ok().and_then(authorization::return_to);
-        let target = target.filter(|_| !logins.logout.is_path(visit)).unwrap_or("/");
+        let fits = |target: &&str| target.len() <= MAX_RETURN && !logins.logout.is_path(visit);
+        let target = target.filter(fits).unwrap_or("/");
         let transaction = Transaction::new(target, host.now()).ok_or(Reason::InternalError)?;
         let client_id = server.client_id().ok_or(Reason::InternalError)?;
         let scope = logins.scopes.join(" ");
@@ -58,16 +60,14 @@ impl Engine {
         let max_age = u32::try_from(code.timeout).ok();
         // The browser comes back from another site: with `Strict` it would not bring the cookie.
         let mut cookies = cookie::write(&jar, &name, &sealed, SameSite::Lax, max_age).ok_or(Reason::InternalError)?;
-        cookies.extend(self.crowd_out(sessions, &jar));
+        // Logins that were begun and not ended, where there are too many.
+        let others: Vec<&str> = jar.names_with(&sessions.login_prefix()).collect();
+        let size = |name: &&str| jar.get(name).ok().flatten().map_or(0, <[u8]>::len);
+        let sizes = others.iter().map(size).chain(cookies.iter().map(String::len));
+        if sizes.fold(0usize, usize::saturating_add) > MAX_UNDER_WAY {
+            cookies.extend(others.into_iter().flat_map(|name| cookie::clear(&jar, name, SameSite::Lax)));
+        }
         Ok(redirect(Reason::LoginStarted, authorization::url(&endpoint, &parameters), cookies))
-    }
-
-    /// Removes logins that were begun and not ended, where there are too many.
-    fn crowd_out(&self, sessions: &Sessions, jar: &Jar<'_>) -> Vec<String> {
-        let prefix = sessions.login_prefix();
-        let names: Vec<&str> = jar.names_with(&prefix).collect();
-        let too_many = names.len().saturating_sub(MAX_UNDER_WAY.saturating_sub(1));
-        names.into_iter().take(too_many).flat_map(|name| cookie::clear(jar, name, SameSite::Lax)).collect()
     }
 
     /// Takes a browser back that comes from the authorization server: there is always an answer, and never a request that goes on.
@@ -112,13 +112,6 @@ impl Engine {
         if !authorization::check_iss(callback.iss.as_deref(), &server.issuer, metadata.promises_iss) {
             return Err(Reason::LoginIssuerMismatch.into());
         }
-        let used = shared::hash(Domain::Login, &[&server.trust, transaction.state.as_bytes()]);
-        let age = host.now().saturating_sub(transaction.begun);
-        match server.shared.lock(host, used, b"used", code.timeout.saturating_sub(age)).await {
-            Some(true) => {}
-            Some(false) => return Err(Reason::LoginStateReused.into()),
-            None => return Err(Reason::StoreUnavailable.into()),
-        }
         let granted = match callback.returned {
             Returned::Code { code } => code,
             Returned::Error { error } => {
@@ -129,13 +122,22 @@ impl Engine {
                 return Err(Refusal::new(reason, format!("the authorization server said {error}")));
             }
         };
+        let used = shared::hash(Domain::Login, &[&server.trust, transaction.state.as_bytes()]);
+        let age = host.now().saturating_sub(transaction.begun);
+        match server.shared.lock(host, used, b"used", code.timeout.saturating_sub(age)).await {
+            Some(true) => {}
+            Some(false) => return Err(Reason::LoginStateReused.into()),
+            None => return Err(Reason::StoreUnavailable.into()),
+        }
         let passage = self.redeem(host, logins, code, server, visit, &transaction, &granted, tally).await?;
         let before = self.open_session(host, sessions, visit).await;
         let session = self.begin_session(host, logins, sessions, visit, &passage).await?;
         cookies.extend(session);
         // The session before this login is of no more use to anybody.
-        if let Ok(Some((before, _))) = before {
-            self.end_session(host, sessions, visit, &before).await?;
+        if let Ok(Some((before, _))) = before
+            && self.check_bound(sessions, visit, &before, &mut Vec::new()).is_ok()
+        {
+            self.end_session(host, sessions, visit, &before).await;
         }
         let location = [code.origin.as_str(), transaction.return_to.as_str()].concat();
         Ok(redirect(Reason::LoginCompleted, location, std::mem::take(cookies)))
@@ -187,24 +189,15 @@ impl Engine {
             ("redirect_uri".to_owned(), code.redirect_uri.clone()),
             ("code_verifier".to_owned(), transaction.verifier.clone()),
         ];
-        let flight = shared::hash(Domain::Login, &[&server.trust, transaction.nonce.as_bytes()]);
+        let flight = shared::hash(Domain::Code, &[&server.trust, transaction.nonce.as_bytes()]);
         let set = server.token(host, form, &logins.token_arguments, None, flight).await;
         let TokenSet { mut tokens, id_token } = set.map_err(|error| match error {
             TokenError::Refused(code) => Refusal::new(Reason::CodeRefused, code.unwrap_or_default()),
             TokenError::Client(detail) => Refusal::new(Reason::ClientRefused, detail),
-            TokenError::Unavailable(detail) => Refusal::new(Reason::TokenResponseInvalid, detail),
+            TokenError::Unavailable(detail) => Refusal::new(Reason::ServerUnavailable, detail),
         })?;
         let id_token = id_token.ok_or_else(|| Refusal::new(Reason::IdTokenInvalid, "there is none"))?;
-        let expected = Expected {
-            issuer: &server.issuer,
-            client_id: server.client_id().unwrap_or_default(),
-            nonce: Some(&transaction.nonce),
-            access_token: &tokens.access_token,
-            subject: None,
-            trusted_audiences: &logins.audiences,
-            algorithms: &self.rules.policy.algorithms,
-            leeway: self.rules.leeway,
-        };
+        let expected = self.expected(logins, server, &tokens.access_token, Some(&transaction.nonce), None);
         let subject = server.check_id_token(host, id_token.as_bytes(), &expected).await?.subject;
         let thumbprint = self.bind(logins, visit)?;
         let holder = Holder::Gateway(thumbprint);

@@ -144,6 +144,9 @@ impl Logins {
             options.boolean("upstream_client_credentials")?,
             arguments(options, "upstream_client_credentials_args", &[])?,
         ) {
+            (true, _) if options.boolean("hide_credentials")? => {
+                return options.error("hide_credentials", "contradicts upstream_client_credentials");
+            }
             (true, arguments) => Some(arguments),
             (false, arguments) if arguments.is_empty() => None,
             (false, _) => {
@@ -176,8 +179,14 @@ impl Logins {
             );
         }
         let scopes = scopes(options, has(Method::AuthorizationCode))?;
-        let sessions = if has(Method::Session) { Some(sessions(options)?) } else { None };
+        let sessions = if has(Method::Session) { Some(sessions(options, methods)?) } else { None };
         let code = if has(Method::AuthorizationCode) { Some(code(options)?) } else { None };
+        if code.is_some() && sessions.as_ref().is_some_and(|sessions| sessions.same_site == SameSite::Strict) {
+            return options.error(
+                "session_cookie_same_site",
+                "Strict contradicts authorization_code: a browser that comes back from the authorization server would not send the cookie",
+            );
+        }
         Ok(Some(Logins {
             sessions,
             code,
@@ -258,7 +267,7 @@ fn secrets(options: &Options<'_>) -> Result<Keyring, ConfigError> {
     }
 }
 
-fn sessions(options: &Options<'_>) -> Result<Sessions, ConfigError> {
+fn sessions(options: &Options<'_>, methods: &[Method]) -> Result<Sessions, ConfigError> {
     let keyring = secrets(options)?;
     if !options.is_set("store_secret") {
         return options.error(
@@ -303,8 +312,11 @@ fn sessions(options: &Options<'_>) -> Result<Sessions, ConfigError> {
             None => return options.error("disable_session", "must be of the methods of auth_methods"),
         },
     };
-    if disabled.contains(&Method::AuthorizationCode) {
-        return options.error("disable_session", "authorization_code needs its session");
+    if disabled.contains(&Method::AuthorizationCode) || disabled.contains(&Method::Session) {
+        return options.error("disable_session", "authorization_code needs its session, and session begins none");
+    }
+    if let Some(method) = disabled.iter().find(|method| !methods.contains(method)) {
+        return options.error("disable_session", format_args!("{} is not in auth_methods", method.name()));
     }
     // Instances that were given one secret by mistake still have sessions of their own.
     let audience = match options.string("session_audience")? {
@@ -322,6 +334,9 @@ fn sessions(options: &Options<'_>) -> Result<Sessions, ConfigError> {
 
 fn code(options: &Options<'_>) -> Result<Code, ConfigError> {
     const NAME: &str = "redirect_uri";
+    if options.string("issuer")?.is_some_and(|issuer| Target::parse(&issuer).is_err() || issuer.contains('?')) {
+        return options.error("issuer", "must be an https URL without query: authorization_code needs its metadata");
+    }
     let Some(redirect_uri) = options.string(NAME)? else {
         return options
             .error(NAME, "required by authorization_code: where the authorization server sends browsers back to");

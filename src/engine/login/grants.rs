@@ -8,11 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::config::{Logins, Places};
-use super::sessions::AFTERGLOW;
+use super::sessions::{AFTERGLOW, ends_session};
 use super::visit::Visit;
 use super::{Holder, Passage};
 use crate::client::auth::{ClientAuth, Method as AuthMethod};
-use crate::client::id_token::Expected;
 use crate::client::shared::{self, Domain};
 use crate::client::token_response::TokenError;
 use crate::client::{Server, TokenSet};
@@ -20,14 +19,14 @@ use crate::crypto;
 use crate::engine::cache::{Grant, Refused};
 use crate::engine::{Engine, Tally};
 use crate::reason::Reason;
-use crate::session::{Method, Session, Tokens};
+use crate::session::{Method, Session};
 use crate::steps::{Host, Refusal};
 
 /// Longest credentials, in bytes.
 const MAX_CREDENTIALS: usize = 4096;
 /// How long credentials that the server refused are refused without asking, in seconds: a flood of them does not reach it.
 const REFUSED: i64 = 5;
-/// How long nobody asks again for the gateway's own token after that failed, in seconds.
+/// How long nobody asks again where the server did not answer, in seconds: not each request is to wait for it.
 const PAUSE: i64 = 1;
 /// How long before its end a token that can be fetched anew is no longer given out, in seconds; at most a third of its life.
 const MARGIN: i64 = 30;
@@ -41,13 +40,22 @@ struct Pair {
 }
 
 /// A request for a token.
-struct Wanted {
+struct Wanted<'l> {
     method: Method,
     form: Vec<(String, String)>,
+    arguments: &'l [(String, String)],
     /// The client that asks, where that is not the gateway
     auth: Option<ClientAuth>,
-    /// What tells these credentials from all others; whoever holds them may read what is kept.
+    /// What tells who asks from all others: whoever holds it may read what is kept. Empty for the gateway itself.
     credentials: Zeroizing<Vec<u8>>,
+}
+
+/// Under which names the answer to a request is kept.
+struct Names {
+    /// In the store
+    hash: [u8; 32],
+    /// Here: who reads this memory does not learn a password by trying some
+    place: [u8; 32],
 }
 
 impl Engine {
@@ -64,66 +72,108 @@ impl Engine {
         };
         tally.issuer = 0;
         let server = self.servers.first().ok_or(Reason::InternalError)?;
-        let (tokens, subject) = self.granted(host, logins, server, &wanted).await?;
+        // A client that calls itself the gateway would be believed for the gateway's certificate.
+        if wanted.auth.as_ref().is_some_and(|auth| server.client_id() == Some(auth.client_id.as_str())) {
+            return Err(Refusal::new(Reason::CredentialsRefused, "client_id is the gateway's own"));
+        }
+        let names = self.names(server, &wanted);
+        let (mut session, was_kept) = self.granted(host, logins, server, &wanted, &names).await?;
         // The token is bound to the gateway, if it is bound.
-        let judged =
-            self.judge_token(host, tokens.access_token.as_bytes(), visit, Holder::Gateway(None), tally).await?;
-        let refresh_token = tokens.refresh_token.clone().filter(|_| wanted.method == Method::RefreshToken);
+        let holder = Holder::Gateway(None);
+        let mut judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
+        if let Err(refusal) = &judged
+            && ends_session(refusal.reason)
+        {
+            self.forget_grant(host, server, &names).await;
+            if was_kept {
+                // It was revoked meanwhile, and the credentials are still good for another.
+                (session, _) = self.granted(host, logins, server, &wanted, &names).await?;
+                judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
+            }
+        }
+        let judged = judged?;
+        let mut tokens = session.tokens.clone();
+        if wanted.method == Method::ClientCredentials {
+            // It is the client's, and the gateway could not use it.
+            tokens.refresh_token = None;
+        }
+        let new = tokens.refresh_token.clone().filter(|_| wanted.method == Method::RefreshToken);
         Ok(Some(Passage {
             method: wanted.method,
             judged,
             tokens: Some(tokens),
-            subject,
-            refresh_token: refresh_token.filter(|new| new.as_bytes() != visit.refresh_token.as_slice()),
+            subject: session.subject.clone(),
+            refresh_token: new.filter(|new| new.as_bytes() != visit.refresh_token.as_slice()),
             is_proved: false,
         }))
     }
 
-    /// The tokens for credentials: remembered here, by another worker, or fetched.
+    /// The gateway's own access token for the upstream (RFC 6749 §4.4).
+    pub(super) async fn own_token(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        arguments: &[(String, String)],
+    ) -> Result<Zeroizing<String>, Refusal> {
+        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        let wanted = Wanted {
+            method: Method::ClientCredentials,
+            form: vec![("grant_type".to_owned(), "client_credentials".to_owned())],
+            arguments,
+            auth: None,
+            credentials: Zeroizing::default(),
+        };
+        let (session, _) = self.granted(host, logins, server, &wanted, &self.names(server, &wanted)).await?;
+        Ok(session.tokens.access_token.clone())
+    }
+
+    /// No two requests that could be answered differently have the same.
+    fn names(&self, server: &Server, wanted: &Wanted<'_>) -> Names {
+        let text = |pairs: &[(String, String)]| {
+            Zeroizing::new(form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
+        };
+        let client = server.token_client();
+        let parts = [
+            server.trust.as_slice(),
+            client.as_bytes(),
+            wanted.method.name().as_bytes(),
+            text(&wanted.form).as_bytes(),
+            text(wanted.arguments).as_bytes(),
+            &wanted.credentials,
+        ]
+        .map(<[u8]>::to_vec)
+        .map(Zeroizing::new);
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
+        let hash = shared::hash(Domain::Grant, &parts);
+        Names { hash, place: crypto::hmac_sha256(&self.salt, &hash) }
+    }
+
+    /// The tokens for credentials: remembered here, by another worker, or fetched; and whether they were kept.
     async fn granted(
         &self,
         host: &Host,
         logins: &Logins,
         server: &Server,
-        wanted: &Wanted,
-    ) -> Result<(Tokens, Option<String>), Refusal> {
-        let parts = [&server.trust[..], wanted.method.name().as_bytes(), &wanted.credentials];
-        let hash = shared::hash(Domain::Grant, &parts);
-        // Who reads this memory does not learn a password by trying some.
-        let place = crypto::hmac_sha256(&self.salt, &hash);
+        wanted: &Wanted<'_>,
+        names: &Names,
+    ) -> Result<(Arc<Session>, bool), Refusal> {
         let now = host.now();
-        let kept = self.memory.try_lock().ok().and_then(|mut memory| memory.grants.get(&place).cloned());
+        let kept = self.memory.try_lock().ok().and_then(|mut memory| memory.grants.get(&names.place).cloned());
         if let Some(grant) = kept.filter(|grant| grant.is_fresh(now)) {
-            return Ok((Tokens::clone(&grant.session.tokens), grant.session.subject.clone()));
+            return Ok((grant.session, true));
         }
-        self.check_refused(&place, now)?;
-        let stored = server.shared.read_of(host, &wanted.credentials, hash).await;
-        if let Some(session) = stored.and_then(|(_, text)| Session::parse(&text)) {
-            let grant = wanted.keep(session);
-            if grant.is_fresh(host.now()) {
-                self.keep_grant(&place, grant.clone(), host.now());
-                return Ok((Tokens::clone(&grant.session.tokens), grant.session.subject.clone()));
-            }
+        self.check_refused(&names.place, now)?;
+        let stored = server.shared.read_of(host, &wanted.credentials, names.hash).await;
+        let stored = stored.and_then(|(_, text)| Session::parse(&Zeroizing::new(text)));
+        if let Some(grant) = stored.map(|session| wanted.keep(session)).filter(|grant| grant.is_fresh(host.now())) {
+            self.keep_grant(names, &grant, host.now());
+            return Ok((grant.session, true));
         }
-        let form = wanted.form.clone();
-        let set = server.token(host, form, &logins.token_arguments, wanted.auth.as_ref(), hash).await;
-        let TokenSet { mut tokens, id_token } = set.map_err(|e| self.no_grant(e, wanted, &place, host.now()))?;
-        if wanted.method == Method::ClientCredentials {
-            // It is the client's, and the gateway could not use it.
-            tokens.refresh_token = None;
-        }
+        let set = server.token(host, wanted.form.clone(), wanted.arguments, wanted.auth.as_ref(), names.place).await;
+        let TokenSet { mut tokens, id_token } = set.map_err(|error| self.no_grant(error, wanted, names, host.now()))?;
         let subject = match &id_token {
             Some(token) => {
-                let expected = Expected {
-                    issuer: &server.issuer,
-                    client_id: server.client_id().unwrap_or_default(),
-                    nonce: None,
-                    access_token: &tokens.access_token,
-                    subject: None,
-                    trusted_audiences: &logins.audiences,
-                    algorithms: &self.rules.policy.algorithms,
-                    leeway: self.rules.leeway,
-                };
+                let expected = self.expected(logins, server, &tokens.access_token, None, None);
                 Some(server.check_id_token(host, token.as_bytes(), &expected).await?.subject)
             }
             None => None,
@@ -133,8 +183,8 @@ impl Engine {
         let session = Session {
             id: [0; 32],
             method: wanted.method,
-            tokens: tokens.clone(),
-            subject: subject.clone(),
+            tokens,
+            subject,
             thumbprint: None,
             created: now,
             renewed: now,
@@ -143,95 +193,45 @@ impl Engine {
         let text = session.to_json();
         let grant = wanted.keep(session);
         let ttl = grant.until.saturating_sub(now);
-        server.shared.write_of(host, &wanted.credentials, hash, now, &text, ttl).await;
-        self.keep_grant(&place, grant, now);
-        Ok((tokens, subject))
+        server.shared.write_of(host, &wanted.credentials, names.hash, now, &text, ttl).await;
+        self.keep_grant(names, &grant, now);
+        Ok((grant.session, false))
     }
 
-    fn keep_grant(&self, place: &[u8; 32], grant: Grant, now: i64) {
+    fn keep_grant(&self, names: &Names, grant: &Grant, now: i64) {
         if let Ok(mut memory) = self.memory.try_lock() {
-            memory.grants.insert(place, grant, now);
+            memory.grants.insert(&names.place, grant.clone(), now);
         }
     }
 
-    fn no_grant(&self, error: TokenError, wanted: &Wanted, place: &[u8; 32], now: i64) -> Refusal {
-        let refused = match error {
-            TokenError::Refused(code) => code.unwrap_or_else(|| "unknown error".into()),
-            // Of the client's own credentials the server says it so.
-            TokenError::Client(detail) if wanted.auth.is_some() => detail,
-            TokenError::Client(detail) => return Refusal::new(Reason::ClientRefused, detail),
-            TokenError::Unavailable(detail) => return Refusal::new(Reason::ServerUnavailable, detail),
-        };
-        self.refuse_for(place, Reason::CredentialsRefused, REFUSED, now);
-        Refusal::new(Reason::CredentialsRefused, format!("{}: {refused}", wanted.method.name()))
+    /// Forgets a token that is no good, so that the next request gets another.
+    async fn forget_grant(&self, host: &Host, server: &Server, names: &Names) {
+        if let Ok(mut memory) = self.memory.try_lock() {
+            memory.grants.remove(&names.place);
+        }
+        server.shared.delete(host, names.hash).await;
     }
 
-    /// Refuses what is at this place for a while without asking.
-    fn refuse_for(&self, place: &[u8; 32], reason: Reason, seconds: i64, now: i64) {
+    fn no_grant(&self, error: TokenError, wanted: &Wanted<'_>, names: &Names, now: i64) -> Refusal {
+        let is_own = wanted.credentials.is_empty();
+        let (reason, what, seconds) = match error {
+            // Of the client's own credentials the server says it so.
+            TokenError::Client(detail) if wanted.auth.is_some() => (Reason::CredentialsRefused, detail, REFUSED),
+            TokenError::Client(detail) => (Reason::ClientRefused, detail, PAUSE),
+            TokenError::Refused(code) if is_own => (Reason::ServerUnavailable, code.unwrap_or_default(), PAUSE),
+            TokenError::Refused(code) => (Reason::CredentialsRefused, code.unwrap_or_default(), REFUSED),
+            TokenError::Unavailable(detail) => (Reason::ServerUnavailable, detail, PAUSE),
+        };
         if let Ok(mut memory) = self.memory.try_lock() {
             let until = now.saturating_add(seconds);
-            memory.refused.insert(place, Refused { reason, since: now, until }, now);
+            memory.refused.insert(&names.place, Refused { reason, since: now, until }, now);
         }
-    }
-
-    /// The gateway's own access token for the upstream (RFC 6749 §4.4).
-    pub(super) async fn own_token(
-        &self,
-        host: &Host,
-        arguments: &[(String, String)],
-    ) -> Result<Zeroizing<String>, Refusal> {
-        let server = self.servers.first().ok_or(Reason::InternalError)?;
-        let asked: String = arguments.iter().map(|(name, value)| format!("{name}\n{value}\n")).collect();
-        let client = server.client_id().unwrap_or_default();
-        let key = shared::hash(Domain::OwnToken, &[&server.trust, client.as_bytes(), asked.as_bytes()]);
-        let kept = self.memory.try_lock().ok().and_then(|mut memory| memory.grants.get(&key).cloned());
-        if let Some(grant) = kept.filter(|grant| grant.is_fresh(host.now())) {
-            return Ok(grant.session.tokens.access_token.clone());
-        }
-        if let Some((_, text)) = server.shared.read(host, key).await
-            && let Some(session) = Session::parse(&Zeroizing::new(text))
-        {
-            let grant = Grant::new(session, MARGIN, UNKNOWN);
-            if grant.is_fresh(host.now()) {
-                self.keep_grant(&key, grant.clone(), host.now());
-                return Ok(grant.session.tokens.access_token.clone());
-            }
-        }
-        self.check_refused(&key, host.now())?;
-        let form = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
-        let set = server.token(host, form, arguments, None, key).await.map_err(|error| {
-            // Every request needs it: not each of them is to wait for a server that does not answer.
-            self.refuse_for(&key, Reason::ServerUnavailable, PAUSE, host.now());
-            match error {
-                TokenError::Client(detail) => Refusal::new(Reason::ClientRefused, detail),
-                TokenError::Refused(code) => Refusal::new(
-                    Reason::ServerUnavailable,
-                    format!("the gateway's own token was refused: {}", code.unwrap_or_default()),
-                ),
-                TokenError::Unavailable(detail) => Refusal::new(Reason::ServerUnavailable, detail),
-            }
-        })?;
-        let now = host.now();
-        let token = set.tokens.access_token.clone();
-        let session = Session {
-            id: [0; 32],
-            method: Method::ClientCredentials,
-            tokens: Tokens { refresh_token: None, ..set.tokens },
-            subject: None,
-            thumbprint: None,
-            created: now,
-            renewed: now,
-            used: now,
-        };
-        let text = session.to_json();
-        let grant = Grant::new(session, MARGIN, UNKNOWN);
-        server.shared.write(host, key, now, &text, grant.until.saturating_sub(now)).await;
-        self.keep_grant(&key, grant, now);
-        Ok(token)
+        let whose = if is_own { "the gateway's own token" } else { wanted.method.name() };
+        Refusal::new(reason, format!("{whose}: {what}"))
     }
 }
 
-impl Wanted {
+impl Wanted<'_> {
     /// What is kept of an answer, and how long.
     fn keep(&self, session: Session) -> Grant {
         let obtained = session.tokens.obtained;
@@ -245,7 +245,8 @@ impl Wanted {
 }
 
 /// What a request brings credentials for.
-fn wanted(logins: &Logins, visit: &Visit) -> Result<Option<Wanted>, Reason> {
+fn wanted<'l>(logins: &'l Logins, visit: &Visit) -> Result<Option<Wanted<'l>>, Reason> {
+    let arguments = logins.token_arguments.as_slice();
     let grant_type = |name: &str| ("grant_type".to_owned(), name.to_owned());
     let scope = |without: &[&str]| {
         let scopes: Vec<&str> = logins.scopes.iter().map(String::as_str).filter(|s| !without.contains(s)).collect();
@@ -259,6 +260,7 @@ fn wanted(logins: &Logins, visit: &Visit) -> Result<Option<Wanted>, Reason> {
         return Ok(Some(Wanted {
             method: Method::RefreshToken,
             form: vec![grant_type("refresh_token"), ("refresh_token".into(), String::clone(&token))],
+            arguments,
             auth: None,
             credentials: Zeroizing::new(token.as_bytes().to_vec()),
         }));
@@ -272,7 +274,7 @@ fn wanted(logins: &Logins, visit: &Visit) -> Result<Option<Wanted>, Reason> {
             ("password".to_owned(), String::clone(&pair.secret)),
         ];
         form.extend(scope(&[]));
-        return Ok(Some(Wanted { method: Method::Password, form, auth: None, credentials: pair.bytes() }));
+        return Ok(Some(Wanted { method: Method::Password, form, arguments, auth: None, credentials: pair.bytes() }));
     }
     if let Some(places) = logins.client_credentials
         && let Some(pair) = pair(places, visit, "client_id", "client_secret")?
@@ -282,7 +284,7 @@ fn wanted(logins: &Logins, visit: &Visit) -> Result<Option<Wanted>, Reason> {
         let credentials = pair.bytes();
         let method = AuthMethod::SecretBasic(Arc::new(pair.secret));
         let auth = Some(ClientAuth { client_id: String::clone(&pair.name), method });
-        return Ok(Some(Wanted { method: Method::ClientCredentials, form, auth, credentials }));
+        return Ok(Some(Wanted { method: Method::ClientCredentials, form, arguments, auth, credentials }));
     }
     Ok(None)
 }
@@ -335,8 +337,8 @@ fn of_form(form: &[u8], name: &str, secret: &str) -> Result<Option<Pair>, Reason
             text(secret.as_bytes())?;
             Ok(Some(Pair { name, secret }))
         }
-        (None, None) => Ok(None),
-        _ => Err(Reason::CredentialsMalformed),
+        // A form of the application's own.
+        _ => Ok(None),
     }
 }
 

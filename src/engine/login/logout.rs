@@ -4,7 +4,6 @@
 use super::answers::{page, redirect};
 use super::config::{Logins, Logout, Sessions};
 use super::visit::Visit;
-use crate::binding;
 use crate::client::Server;
 use crate::client::authorization;
 use crate::engine::Engine;
@@ -39,16 +38,14 @@ impl Engine {
         };
         let mut failed = Vec::new();
         if let Some(session) = &opened {
-            let identity = match visit.identity {
-                Ok(identity) => identity,
-                Err(reason) => return self.dress(reason.into(), visit, Vec::new()),
-            };
             // A thief does not even log out.
-            if let Err(reason) = binding::check_session(session.thumbprint.as_ref(), identity.as_ref()) {
-                return self.dress(reason.into(), visit, Vec::new());
+            let mut cookies = Vec::new();
+            if let Err(reason) = self.check_bound(sessions, visit, session, &mut cookies) {
+                return self.dress(reason.into(), visit, cookies);
             }
-            if let Err(refusal) = self.end_session(host, sessions, visit, session).await {
-                return self.dress(refusal, visit, Vec::new());
+            // Nobody is told that he is logged out who is not.
+            if !self.end_session(host, sessions, visit, session).await && sessions.in_store {
+                return self.dress(Reason::StoreUnavailable.into(), visit, Vec::new());
             }
             if let Some(server) = self.servers.first() {
                 self.revoke(host, &logins.logout, server, session, &mut failed).await;

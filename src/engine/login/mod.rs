@@ -13,8 +13,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Check, Engine, Granted, Judged, Request, Subject, Tally};
+use super::{Check, Engine, Granted, Judged, Request, Subject, Tally, is_token68};
 use crate::binding::Mode;
+use crate::client::Server;
+use crate::client::id_token::Expected;
 use crate::jose::json;
 use crate::reason::Reason;
 use crate::session::cookie::{self, Jar};
@@ -50,7 +52,10 @@ struct Passage {
 impl Engine {
     /// Decides about a request of an engine with logins, as a check that may have steps to take.
     pub(super) fn begin_visit(self: &Arc<Self>, request: &Request<'_>) -> Check {
-        let visit = Visit::of(request, self.rules.identity(request.certificate));
+        let identity = self.rules.identity(request.certificate);
+        // One that cannot be read is none where nothing but a session could be bound to it.
+        let identity = if self.rules.checks_certificate() { identity } else { Ok(identity.unwrap_or_default()) };
+        let visit = Visit::of(request, identity);
         let engine = Arc::clone(self);
         let run = Run::begin(request.now, |host| async move {
             let mut tally = Tally::NONE;
@@ -95,14 +100,11 @@ impl Engine {
         let mut cookies = Vec::new();
         let mut why = None;
         if let Some(sessions) = &logins.sessions {
-            match self.by_session(host, logins, sessions, visit, tally).await {
-                Ok(Found::Passage(passage, cookies)) => {
-                    return self.pass(host, logins, visit, passage, cookies).await;
-                }
+            match self.by_session(host, logins, sessions, visit, &mut cookies, tally).await {
+                Ok(Found::Passage(passage)) => return self.pass(host, logins, visit, passage, cookies).await,
                 Ok(Found::Nothing) => {}
-                Ok(Found::Over(refusal)) => {
-                    // What cannot be opened may be another's of the same name; what is over is ours.
-                    if refusal.reason != Reason::SessionInvalid {
+                Ok(Found::Over { refusal, ours }) => {
+                    if ours {
                         cookies = cookie::clear(&Jar(&visit.cookie), &sessions.cookie, sessions.same_site);
                     }
                     why = Some(refusal);
@@ -161,6 +163,9 @@ impl Engine {
         if let Some(token) = has_token
             && (self.bearer || self.introspection)
         {
+            if !is_token68(token) {
+                return Err(Reason::MalformedAuthorization.into());
+            }
             let judged = self.judge_token(host, token, visit, Holder::Client, tally).await?;
             let method = if self.introspection && !crate::jose::jws::Compact::is_like(token) {
                 Method::Introspection
@@ -187,6 +192,27 @@ impl Engine {
             }));
         }
         self.by_grant(host, logins, visit, tally).await
+    }
+
+    /// What an ID token for this client must say.
+    fn expected<'a>(
+        &'a self,
+        logins: &'a Logins,
+        server: &'a Server,
+        access_token: &'a str,
+        nonce: Option<&'a str>,
+        subject: Option<&'a str>,
+    ) -> Expected<'a> {
+        Expected {
+            issuer: &server.issuer,
+            client_id: server.client_id().unwrap_or_default(),
+            nonce,
+            access_token,
+            subject,
+            trusted_audiences: &logins.audiences,
+            algorithms: &self.rules.policy.algorithms,
+            leeway: self.rules.leeway,
+        }
     }
 
     /// Holds a token to the rules, with as many steps as that takes.
@@ -217,7 +243,10 @@ impl Engine {
         let Passage { method, judged, tokens, refresh_token, is_proved, .. } = passage;
         let mut changes = self.headers.of(&judged.claims);
         let token = match &logins.upstream {
-            Some(arguments) => Some(self.own_token(host, arguments).await?),
+            Some(arguments) => match self.own_token(host, logins, arguments).await {
+                Ok(token) => Some(token),
+                Err(refusal) => return Err(self.dress(refusal, visit, cookies)),
+            },
             None => tokens.map(|tokens| tokens.access_token),
         };
         // Whatever came in that header, the upstream sees what was checked, or nothing.
@@ -228,16 +257,18 @@ impl Engine {
             && !visit.cookie.is_empty()
         {
             let rest = Jar(&visit.cookie).without(|name| sessions.is_own_cookie(name));
-            // A header that is no text is one that no browser sends.
-            let rest = rest.and_then(|rest| String::from_utf8(rest).ok());
-            if rest.as_deref().map(str::as_bytes) != Some(visit.cookie.as_slice()) {
+            if rest.as_deref() != Some(visit.cookie.as_slice()) {
+                let rest = rest.map(|rest| String::from_utf8_lossy(&rest).into_owned());
                 changes.request.push(("cookie".into(), rest));
             }
         }
         if logins.refresh_token {
             changes.request.push(("refresh-token".into(), None));
-            let token = refresh_token.map(|token| ("refresh-token".into(), String::clone(&token)));
-            changes.response.extend(token);
+            if let Some(token) = refresh_token {
+                changes.response.push(("refresh-token".into(), String::clone(&token)));
+                // RFC 6749 §5.1
+                changes.response.push(("cache-control".into(), "no-store".into()));
+            }
         }
         changes.response.extend(cookies.into_iter().map(|cookie| ("set-cookie".into(), cookie)));
         let mut granted = Granted::new(judged.bound, judged.claims, Some(Box::new(changes)));

@@ -1,50 +1,66 @@
 //! Sessions: how they are found, kept fresh, written and ended.
 
-use zeroize::Zeroizing;
-
 use super::config::{Logins, Sessions};
 use super::visit::Visit;
-use super::{Holder, Passage, end_of};
-use crate::binding::{self, Mode};
+use super::{Holder, Passage};
+use crate::binding::{self, Confirmation, Mode};
 use crate::cert::Thumbprint;
 use crate::client::authorization;
-use crate::client::id_token::Expected;
 use crate::client::shared::{self, Domain, Shared};
 use crate::client::token_response::TokenError;
 use crate::client::{Server, TokenSet};
 use crate::crypto;
 use crate::engine::{Engine, Tally};
+use crate::jose::json;
 use crate::reason::Reason;
 use crate::session::cookie::{self, Jar};
 use crate::session::keyring::{Keyring, Place, Purpose};
 use crate::session::{Age, Method, Session, Tokens};
 use crate::steps::{Host, Refusal, Stored};
 
-/// How long the answer to a refresh is kept for requests that come with the cookie from before it, in seconds. Pages that were open
-/// then are done with their requests.
+/// How long the answer to a refresh is kept at least, in seconds, for requests that come with what was good before it.
 pub(super) const AFTERGLOW: i64 = 120;
 /// How long nobody tries again to refresh a token after the server failed, in seconds.
 const REST: i64 = 5;
+/// Requests to the server that one refresh may take: metadata at two places, the token, keys.
+const EXCHANGES: i64 = 5;
 /// How often a request looks whether another worker has refreshed, in milliseconds, and how many times at most: each is a step.
 const LOOK_MS: u32 = 200;
 const MAX_LOOKS: u32 = 50;
+/// What the store says of a refresh that the server refused, and of one that failed a moment ago.
+const REFUSED: &[u8] = b"refused";
+const FAILED: &[u8] = b"failed";
 
 /// What became of looking for a session.
 pub(super) enum Found {
-    /// The request goes on, and its client gets these cookies.
-    Passage(Passage, Vec<String>),
+    /// The request goes on.
+    Passage(Passage),
     /// There is none.
     Nothing,
-    /// There is one that is of no more use: another method may do.
-    Over(Refusal),
+    /// There is one that is of no more use: another method may do. Its cookie is removed where it is `ours` for certain: one that does not
+    /// open may be another's of the same name.
+    Over { refusal: Refusal, ours: bool },
+}
+
+impl Found {
+    fn over(refusal: impl Into<Refusal>) -> Found {
+        Found::Over { refusal: refusal.into(), ours: true }
+    }
+
+    fn unknown(refusal: impl Into<Refusal>) -> Found {
+        Found::Over { refusal: refusal.into(), ours: false }
+    }
 }
 
 /// What became of a refresh.
 enum Refreshed {
     /// The tokens are new.
     Yes,
-    /// It was not time, or could not be; the tokens are the old ones.
+    /// It is not time.
     No,
+    /// It is time, and the tokens are the old ones still: somebody else is at it, or the server failed. What would be written now could
+    /// displace what that one writes.
+    Pending,
     /// The server said no: the session is over.
     Refused,
     /// Nobody could ask, and the access token is over.
@@ -85,6 +101,11 @@ impl Sessions {
     /// Under which key the store has a session.
     fn key(&self, host: &str, id: &[u8; 32]) -> [u8; 32] {
         shared::hash(Domain::Session, &[&Keyring::name(&self.place(Purpose::Stored, host), id)])
+    }
+
+    /// Under which key the store knows that a session has ended, wherever it is kept.
+    fn end_key(&self, host: &str, id: &[u8; 32]) -> [u8; 32] {
+        shared::hash(Domain::SessionEnd, &[&Keyring::name(&self.place(Purpose::Stored, host), id)])
     }
 }
 
@@ -129,91 +150,147 @@ impl Engine {
         Ok(Some((session, !opened.current)))
     }
 
-    /// Lets a request through by its session.
+    /// Lets a request through by its session. What the client is to be given, whatever comes of the request, goes into `cookies`.
     pub(super) async fn by_session(
         &self,
         host: &Host,
         logins: &Logins,
         sessions: &Sessions,
         visit: &Visit,
+        cookies: &mut Vec<String>,
         tally: &mut Tally,
     ) -> Result<Found, Refusal> {
-        let (mut session, mut is_old) = match self.open_session(host, sessions, visit).await {
+        let (mut session, is_old) = match self.open_session(host, sessions, visit).await {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(Found::Nothing),
             Err(refusal) if refusal.reason == Reason::StoreUnavailable => return Err(refusal),
-            Err(refusal) => return Ok(Found::Over(refusal)),
+            Err(refusal) => return Ok(Found::unknown(refusal)),
         };
         if !self.begins(logins, session.method) {
             let detail = format!("it was begun by {}, which is not in auth_methods", session.method.name());
-            return Ok(Found::Over(Refusal::new(Reason::SessionInvalid, detail)));
+            return Ok(Found::unknown(Refusal::new(Reason::SessionInvalid, detail)));
         }
         let age = session.age(host.now(), &sessions.timeouts);
-        if matches!(age, Age::Over) {
-            self.end_session(host, sessions, visit, &session).await?;
-            return Ok(Found::Over(Reason::SessionExpired.into()));
+        match age {
+            Age::Over => return Ok(Found::over(Reason::SessionExpired)),
+            // For another node it may be good.
+            Age::Early => {
+                let detail = "it was used later than the clock here says";
+                return Ok(Found::unknown(Refusal::new(Reason::SessionInvalid, detail)));
+            }
+            Age::Fresh | Age::Touch => {}
         }
         // Before anything is done for who sent it: a thief must neither refresh nor end it.
-        let identity = visit.identity?;
-        let _bound = binding::check_session(session.thumbprint.as_ref(), identity.as_ref())?;
+        self.check_bound(sessions, visit, &session, cookies)?;
         if logins.bind && session.thumbprint.is_none() && self.rules.mode != Mode::Optional {
-            return Ok(Found::Over(Refusal::new(Reason::SessionInvalid, "it began before session_bind_certificate")));
+            let detail = "it began before session_bind_certificate";
+            return Ok(Found::over(Refusal::new(Reason::SessionInvalid, detail)));
         }
-        let mut left = None;
-        let scope = session.tokens.scope.clone();
-        match self.refresh(host, logins, sessions, &mut session).await {
-            Refreshed::Yes => {
-                is_old = true;
-                // Who may do something else now is another session.
-                if session.tokens.scope != scope {
-                    left = Some(sessions.key(&visit.host, &session.id));
-                    session.id = crypto::random().ok_or(Reason::InternalError)?;
-                }
-            }
-            Refreshed::No => {}
-            Refreshed::Refused => {
-                self.end_session(host, sessions, visit, &session).await?;
-                return Ok(Found::Over(Reason::SessionRefused.into()));
-            }
-            Refreshed::Unavailable(refusal) => return Err(refusal),
+        let is_to_be_written = is_old || age == Age::Touch;
+        let over = self.freshen(host, logins, sessions, visit, &mut session, is_to_be_written, cookies).await?;
+        if let Some(reason) = over {
+            return Ok(Found::over(reason));
+        }
+        if session.tokens.expires.is_some_and(|end| host.now() >= end) {
+            return Ok(Found::over(Reason::SessionExpired));
         }
         let holder = match session.method {
             Method::Bearer | Method::Introspection => Holder::Client,
             _ => Holder::Gateway(session.thumbprint),
         };
         let token = session.tokens.access_token.as_bytes();
-        if session.tokens.expires.is_some_and(|end| host.now() >= end) {
-            return Ok(Found::Over(Reason::SessionExpired.into()));
-        }
         let judged = match self.judge_token(host, token, visit, holder, tally).await {
             Ok(judged) => judged,
             Err(refusal) if ends_session(refusal.reason) => {
                 let reason =
                     if refusal.reason == Reason::TokenExpired { Reason::SessionExpired } else { refusal.reason };
-                return Ok(Found::Over(Refusal { reason, ..refusal }));
+                return Ok(Found::over(Refusal { reason, ..refusal }));
             }
             Err(refusal) => return Err(refusal),
         };
-        let cookies = if is_old || matches!(age, Age::Touch) {
-            session.touch(host.now(), &sessions.timeouts);
-            let cookies = self.write_session(host, sessions, visit, &session).await?;
-            if let Some(key) = left.filter(|_| sessions.in_store) {
-                self.store()?.delete(host, key).await;
-            }
-            cookies
-        } else {
-            Vec::new()
-        };
         let is_proved = session.thumbprint.is_some() || matches!(holder, Holder::Client);
-        let passage = Passage {
+        Ok(Found::Passage(Passage {
             method: Method::Session,
             judged,
             tokens: Some(session.tokens),
             subject: None,
             refresh_token: None,
             is_proved,
-        };
-        Ok(Found::Passage(passage, cookies))
+        }))
+    }
+
+    /// Checks what a session is bound to. Who comes with another certificate loses the cookie, and nobody else does: after a renewal of the
+    /// certificate the user can log in again.
+    pub(super) fn check_bound(
+        &self,
+        sessions: &Sessions,
+        visit: &Visit,
+        session: &Session,
+        cookies: &mut Vec<String>,
+    ) -> Result<(), Reason> {
+        let identity = visit.identity?;
+        let checked = binding::check_session(session.thumbprint.as_ref(), identity.as_ref()).map(drop);
+        if checked == Err(Reason::SessionCertificateMismatch) {
+            cookies.extend(cookie::clear(&Jar(&visit.cookie), &sessions.cookie, sessions.same_site));
+        }
+        checked
+    }
+
+    /// Refreshes and writes a session where it is time for that; why it is over, if it is.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing that a session is about")]
+    async fn freshen(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        sessions: &Sessions,
+        visit: &Visit,
+        session: &mut Session,
+        is_to_be_written: bool,
+        cookies: &mut Vec<String>,
+    ) -> Result<Option<Reason>, Refusal> {
+        let is_due = sessions.refresh.is_some_and(|margin| is_due(&session.tokens, margin, host.now()));
+        if !is_to_be_written && !is_due {
+            return Ok(None);
+        }
+        // Copies of a cookie live on after a logout, until they would be written anew. Without the store none is.
+        match self.is_ended(host, sessions, visit, session).await? {
+            Some(true) => return Ok(Some(Reason::SessionExpired)),
+            Some(false) => {}
+            None if !is_due => return Ok(None),
+            None => {}
+        }
+        let (id, scope) = (session.id, session.tokens.scope.clone());
+        match self.refresh(host, logins, sessions, session).await {
+            Refreshed::Yes => {
+                // Who may do something else now is another session.
+                if session.tokens.scope != scope {
+                    session.id = crypto::random().ok_or(Reason::InternalError)?;
+                }
+            }
+            Refreshed::No if is_to_be_written => {}
+            Refreshed::No | Refreshed::Pending => return Ok(None),
+            Refreshed::Refused => {
+                self.end_session(host, sessions, visit, session).await;
+                return Ok(Some(Reason::SessionRefused));
+            }
+            Refreshed::Unavailable(refusal) => return Err(refusal),
+        }
+        // At once: whatever becomes of this request, the old refresh token is used up.
+        session.touch(host.now(), &sessions.timeouts);
+        cookies.extend(self.write_session(host, sessions, visit, session).await?);
+        if !sessions.in_store {
+            return Ok(None);
+        }
+        let store = self.store()?;
+        if session.id != id {
+            store.delete(host, sessions.key(&visit.host, &id)).await;
+        }
+        // A logout between the two would be undone by what was written.
+        let is_over = self.is_ended(host, sessions, visit, session).await? == Some(true);
+        if is_over {
+            store.delete(host, sessions.key(&visit.host, &session.id)).await;
+        }
+        Ok(is_over.then_some(Reason::SessionExpired))
     }
 
     /// Whether sessions of a method are taken here.
@@ -252,17 +329,29 @@ impl Engine {
         visit: &Visit,
         passage: &Passage,
     ) -> Result<Vec<String>, Refusal> {
-        let Some(tokens) = passage.tokens.as_ref().filter(|_| !sessions.disabled.contains(&passage.method)) else {
+        let is_off = match passage.method {
+            // The client holds that token itself, and one of the two would spend it behind the other's back.
+            Method::RefreshToken => true,
+            Method::AuthorizationCode => false,
+            // Another site must not log its visitors in as somebody else.
+            method => sessions.disabled.contains(&method) || visit.is_cross_site(),
+        };
+        let Some(tokens) = passage.tokens.as_ref().filter(|_| !is_off) else {
             return Ok(Vec::new());
         };
         let now = host.now();
+        // What the token is bound to binds the session in all that it does, a logout too.
+        let thumbprint = match self.bind(logins, visit)? {
+            None if self.rules.mode != Mode::Off && passage.is_proved => bound_to(&passage.judged.claims),
+            thumbprint => thumbprint,
+        };
         let session = Session {
             // Never one that came with the request.
             id: crypto::random().ok_or(Reason::InternalError)?,
             method: passage.method,
             tokens: tokens.clone(),
             subject: passage.subject.clone(),
-            thumbprint: self.bind(logins, visit)?,
+            thumbprint,
             created: now,
             renewed: now,
             used: now,
@@ -297,143 +386,184 @@ impl Engine {
         })
     }
 
-    /// Ends what the store has of a session.
-    pub(super) async fn end_session(
+    /// Ends a session for all who have its cookie; false if the store failed.
+    pub(super) async fn end_session(&self, host: &Host, sessions: &Sessions, visit: &Visit, session: &Session) -> bool {
+        let Ok(store) = self.store() else { return false };
+        let ttl = session.ttl(host.now(), &sessions.timeouts);
+        // First: who writes the session meanwhile looks for this behind it.
+        let is_told = store.keep(host, sessions.end_key(&visit.host, &session.id), b"over".to_vec(), ttl).await;
+        let is_gone = !sessions.in_store || store.delete(host, sessions.key(&visit.host, &session.id)).await;
+        is_told && is_gone
+    }
+
+    /// Whether a session was ended; `None` if the store failed.
+    async fn is_ended(
         &self,
         host: &Host,
         sessions: &Sessions,
         visit: &Visit,
         session: &Session,
-    ) -> Result<(), Refusal> {
-        if sessions.in_store {
-            self.store()?.delete(host, sessions.key(&visit.host, &session.id)).await;
-        }
-        Ok(())
+    ) -> Result<Option<bool>, Refusal> {
+        Ok(match self.store()?.fetch(host, sessions.end_key(&visit.host, &session.id)).await {
+            Stored::Found(_) => Some(true),
+            Stored::Absent => Some(false),
+            _ => None,
+        })
     }
 
     /// Refreshes the access token of a session when it is time: one request for all workers (RFC 6749 §6).
+    ///
+    /// What it gives is kept in the store under the session's id for as long as a request may come with what was good before: a cookie that
+    /// crossed the answer must not send the old refresh token again, by which the server would take it for stolen.
     async fn refresh(&self, host: &Host, logins: &Logins, sessions: &Sessions, session: &mut Session) -> Refreshed {
-        let now = host.now();
-        let (Some(margin), Some(old)) = (sessions.refresh, session.tokens.refresh_token.clone()) else {
+        let Some(margin) = sessions.refresh else {
             return Refreshed::No;
         };
-        if !is_due(&session.tokens, margin, now) {
+        if session.tokens.refresh_token.is_none() || !is_due(&session.tokens, margin, host.now()) {
             return Refreshed::No;
         }
-        let end = session.tokens.expires;
-        let lives = |now: i64| end.is_none_or(|end| now < end);
         let server = match self.first_server() {
             Ok(server) => server,
             Err(refusal) => return Refreshed::Unavailable(refusal),
         };
-        let of = [server.trust.as_slice(), old.as_bytes()];
+        let (shared, id) = (&server.shared, session.id);
+        let of = [server.trust.as_slice(), &id];
         let (key, lock) = (shared::hash(Domain::Refresh, &of), shared::hash(Domain::RefreshLock, &of));
-        let timeout = i64::from(server.timeouts.total.div_euclid(1000));
+        let end = session.tokens.expires;
+        let lives = |now: i64| end.is_none_or(|end| now < end);
+        let total = i64::from(server.timeouts.total.div_ceil(1000)).saturating_mul(EXCHANGES);
         let looks = server.timeouts.total.div_euclid(LOOK_MS).saturating_add(1).min(MAX_LOOKS);
-        for look in 0..=looks {
+        let mut look = 0;
+        loop {
             let delay = if look == 0 { 0 } else { LOOK_MS };
-            if let Some((_, news)) = server.shared.read_of_after(host, old.as_bytes(), key, delay).await {
-                return session.adopt(&news);
+            let news = shared.read_of_after(host, &id, key, delay).await;
+            match news.map_or(News::Nothing, |(_, news)| session.adopt(&news)) {
+                News::Refused => return Refreshed::Refused,
+                News::Tokens if !is_due(&session.tokens, margin, host.now()) => return Refreshed::Yes,
+                // They are due again, or it is nothing new.
+                News::Tokens | News::Nothing => {}
             }
-            match server.shared.lock(host, lock, b"refresh", timeout.saturating_add(REST)).await {
-                Some(true) => {
-                    // Who had the lock may have been done with it between the two questions, and the old token is used up then.
-                    if let Some((_, news)) = server.shared.read_of(host, old.as_bytes(), key).await {
-                        server.shared.delete(host, lock).await;
-                        return session.adopt(&news);
-                    }
-                    break;
-                }
-                // Somebody is at it, or the server failed a moment ago.
-                Some(false) if lives(host.now()) => return Refreshed::No,
-                Some(false) if look < looks => {}
+            match shared.lock(host, lock, b"refresh", total.saturating_add(REST)).await {
+                Some(true) => break,
+                Some(false) if lives(host.now()) => return Refreshed::Pending,
                 Some(false) => {
-                    return Refreshed::Unavailable(Refusal::new(
-                        Reason::ServerUnavailable,
-                        "the session's token is over, and could not be refreshed a moment ago",
-                    ));
+                    if look >= looks || shared.locked(host, lock).await.as_deref() == Some(FAILED) {
+                        let why = "the session's token is over, and could not be refreshed a moment ago";
+                        return Refreshed::Unavailable(Refusal::new(Reason::ServerUnavailable, why));
+                    }
                 }
-                None if lives(host.now()) => return Refreshed::No,
+                None if lives(host.now()) => return Refreshed::Pending,
                 None => return Refreshed::Unavailable(Reason::StoreUnavailable.into()),
             }
+            look = look.saturating_add(1);
         }
-        let form = vec![
-            ("grant_type".to_owned(), "refresh_token".to_owned()),
-            ("refresh_token".to_owned(), String::clone(&old)),
-        ];
-        match self.renew(host, logins, server, form, key, session).await {
+        // Who had the lock may have been done with it between the two questions.
+        let news = shared.read_of(host, &id, key).await;
+        match news.map_or(News::Nothing, |(_, news)| session.adopt(&news)) {
+            News::Refused => return Refreshed::Refused,
+            News::Tokens if !is_due(&session.tokens, margin, host.now()) => {
+                shared.delete(host, lock).await;
+                return Refreshed::Yes;
+            }
+            News::Tokens | News::Nothing => {}
+        }
+        let refreshed = match self.renew(host, logins, server, session).await {
             Ok(tokens) => {
                 session.tokens = tokens;
-                let told = session.to_json();
-                server.shared.write_of(host, old.as_bytes(), key, host.now(), &told, AFTERGLOW).await;
-                server.shared.delete(host, lock).await;
+                let ttl = i64::from(session.ttl(host.now(), &sessions.timeouts)).max(AFTERGLOW);
+                shared.write_of(host, &id, key, host.now(), &session.to_json(), ttl).await;
                 Refreshed::Yes
             }
             Err(TokenError::Refused(_)) => {
-                server.shared.write_of(host, old.as_bytes(), key, host.now(), b"refused", AFTERGLOW).await;
-                server.shared.delete(host, lock).await;
+                shared.write_of(host, &id, key, host.now(), REFUSED, AFTERGLOW).await;
                 Refreshed::Refused
             }
             Err(TokenError::Unavailable(detail) | TokenError::Client(detail)) => {
                 // The lock stays for a while: others do not ask in vain.
-                server.shared.write_lock(host, lock, b"failed", REST).await;
-                if lives(host.now()) {
-                    return Refreshed::No;
-                }
-                Refreshed::Unavailable(Refusal::new(Reason::ServerUnavailable, detail))
+                shared.write_lock(host, lock, FAILED, REST).await;
+                return if lives(host.now()) {
+                    Refreshed::Pending
+                } else {
+                    Refreshed::Unavailable(Refusal::new(Reason::ServerUnavailable, detail))
+                };
             }
-        }
+        };
+        shared.delete(host, lock).await;
+        refreshed
     }
 
-    /// One refresh request. What the answer leaves out stays as it was (RFC 6749 §6, OpenID Connect Core 1.0 §12.2).
+    /// One refresh request. What the answer leaves out stays as it was (RFC 6749 §5.1, §6, OpenID Connect Core 1.0 §12.2).
     async fn renew(
         &self,
         host: &Host,
         logins: &Logins,
         server: &Server,
-        form: Vec<(String, String)>,
-        flight: [u8; 32],
         session: &Session,
     ) -> Result<Tokens, TokenError> {
+        let old = &session.tokens;
+        let token = old.refresh_token.clone().unwrap_or_default();
+        let flight = shared::hash(Domain::Refresh, &[&server.trust, &session.id, token.as_bytes()]);
+        let form = vec![
+            ("grant_type".to_owned(), "refresh_token".to_owned()),
+            ("refresh_token".to_owned(), String::clone(&token)),
+        ];
         let TokenSet { mut tokens, id_token } = server.token(host, form, &logins.token_arguments, None, flight).await?;
-        if let Some(token) = &id_token {
-            let expected = Expected {
-                issuer: &server.issuer,
-                client_id: server.client_id().unwrap_or_default(),
-                nonce: None,
-                access_token: &tokens.access_token,
-                subject: session.subject.as_deref(),
-                trusted_audiences: &logins.audiences,
-                algorithms: &self.rules.policy.algorithms,
-                leeway: self.rules.leeway,
-            };
-            let checked = server.check_id_token(host, token.as_bytes(), &expected).await;
-            checked.map_err(|refusal| {
-                TokenError::Unavailable(format!("the ID token: {}", refusal.detail.unwrap_or_default()))
-            })?;
-        }
-        let keep = |new: Option<Zeroizing<String>>, old: &Option<Zeroizing<String>>| new.or_else(|| old.clone());
-        tokens.refresh_token = keep(tokens.refresh_token.take(), &session.tokens.refresh_token);
-        tokens.id_token = keep(id_token, &session.tokens.id_token);
-        if tokens.expires.is_none() {
-            tokens.expires = crate::token::dangerous_unverified_claims(tokens.access_token.as_bytes())
-                .and_then(|claims| end_of(&claims));
-        }
+        let id_token = match id_token {
+            Some(id_token) => {
+                let expected = self.expected(logins, server, &tokens.access_token, None, session.subject.as_deref());
+                match server.check_id_token(host, id_token.as_bytes(), &expected).await {
+                    Ok(_) => Some(id_token),
+                    Err(refusal) if refusal.reason == Reason::IdTokenInvalid => {
+                        return Err(TokenError::Refused(refusal.detail.map(String::from)));
+                    }
+                    // The tokens are good, and the refresh token that they came for is used up. It is only for logging out.
+                    Err(_) => None,
+                }
+            }
+            None => None,
+        };
+        tokens.refresh_token = tokens.refresh_token.or_else(|| old.refresh_token.clone());
+        tokens.id_token = id_token.or_else(|| old.id_token.clone());
+        tokens.scope = tokens.scope.or_else(|| old.scope.clone());
+        // As long as the one before.
+        let life = old.expires.map(|end| end.saturating_sub(old.obtained));
+        tokens.expires = tokens.expires.or_else(|| life.map(|life| tokens.obtained.saturating_add(life)));
         Ok(tokens)
     }
 }
 
+/// What the store knows of a session's refresh.
+enum News {
+    Nothing,
+    /// The session has newer tokens now.
+    Tokens,
+    /// The server said no.
+    Refused,
+}
+
 impl Session {
-    /// Takes over what another request got for the same refresh token.
-    fn adopt(&mut self, news: &[u8]) -> Refreshed {
-        match Session::parse(news) {
-            Some(news) => {
-                self.tokens = news.tokens;
-                Refreshed::Yes
-            }
-            // So the server's no is told.
-            None => Refreshed::Refused,
+    /// Takes over what another request got.
+    fn adopt(&mut self, news: &[u8]) -> News {
+        if news == REFUSED {
+            return News::Refused;
         }
+        match Session::parse(news) {
+            Some(Session { tokens, .. })
+                if tokens.obtained >= self.tokens.obtained && tokens.access_token != self.tokens.access_token =>
+            {
+                self.tokens = tokens;
+                News::Tokens
+            }
+            _ => News::Nothing,
+        }
+    }
+}
+
+/// The certificate that the token of these claims is bound to.
+fn bound_to(claims: &[u8]) -> Option<Thumbprint> {
+    match Confirmation::of_claims(&json::parse_object(claims).ok()?) {
+        Confirmation::Certificate(thumbprint) => Some(thumbprint),
+        Confirmation::Unbound | Confirmation::Refused(_) => None,
     }
 }
 
@@ -447,7 +577,7 @@ fn is_due(tokens: &Tokens, margin: i64, now: i64) -> bool {
 
 /// Whether a token that is refused for this ends its session, so that the user may log in again. What no new login would change does not:
 /// the browser would be sent to and fro.
-fn ends_session(reason: Reason) -> bool {
+pub(super) fn ends_session(reason: Reason) -> bool {
     use crate::reason::Answer;
     matches!(reason.answer(), Answer::InvalidToken | Answer::Challenge) && !reason.is_binding()
 }
