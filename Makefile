@@ -37,6 +37,7 @@ test: ## everything
 	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-cli test-rock
 	nginx-test/demo.sh run
 	nginx-test/readme.sh
+	nginx-test/docs.sh
 	nginx-test/memory.sh
 
 test-rust:

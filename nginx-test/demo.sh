@@ -4,6 +4,7 @@
 #   demo.sh run    start, show what is let through and what is refused, stop; exit 0 only if all came out right
 #   demo.sh up     start and leave it running, print curl lines to try
 #   demo.sh down   stop what `up` started
+# shellcheck disable=SC2016 # the backticks are JavaScript's
 set -euo pipefail
 
 case ${1-} in
@@ -16,32 +17,58 @@ mkdir -p "$RUN"
 . "$(dirname "$0")/lib.sh"
 
 failed=0
+node=$("$repo/tools/node.sh")
 
 # The gateway as a client of the authorization server: it fetches the keys, and introspects opaque tokens over mutual TLS.
 gateway='"client_id": "gateway", "client_auth": "tls_client_auth", "tls_client_auth_cert_id": "gateway",
   "client_certificates": {"gateway": {"certificate": "'$RUN'/pki/gateway.crt", "private_key": "'$RUN'/pki/gateway.key"}},
   "ssl_trusted_certificate": "'$RUN'/pki/ca.crt", "introspection_cache_ttl": 4'
 
+# The same gateway logs users in, as another client, and keeps their sessions: app.json of nginx.conf.in
+app() {
+  cat <<APP
+{"issuer": "$issuer", "audience_required": ["https://api.test"], "auth_methods": ["session", "authorization_code"],
+ "client_id": "web", "client_auth": "tls_client_auth", "tls_client_auth_cert_id": "web",
+ "client_certificates": {"web": {"certificate": "$pki/web.crt", "private_key": "$pki/web.key"}},
+ "ssl_trusted_certificate": "$pki/ca.crt", "redirect_uri": "https://localhost:PORT/app/callback", "scopes": ["openid", "read"],
+ "session_secret": "$(openssl rand -base64 32)", "session_bind_certificate": true, "session_storage": "store",
+ "logout_uri_suffix": "/app/logout", "logout_revoke_access_token": false, "logout_redirect_uri": "https://localhost:PORT/app/logged-out"}
+APP
+}
+
+# both: the servers, and where logins at the authorization server may end
+both() {
+  "$here/pki.sh" "$pki"
+  as_start as
+  app >"$RUN/app.json"
+  gateway_start "$gateway"
+  site=https://localhost:${api##*:}
+  as_control /redirect "{\"client_id\": \"web\", \"redirect_uris\": [\"$site/app/callback\"], \"post_logout_redirect_uris\": [\"$site/app/logged-out\"]}" >"$RUN/control.log"
+}
+
 # row NAME CERTIFICATE TOKEN STATUS [REASON]: one request, and whether it went as it must
-row() {
-  local name=$1 token=$3 arguments path="/${1// /-}" status challenge why result=ok
-  mapfile -t arguments < <(with "$2")
-  status=$(fetch "${arguments[@]}" -H "Authorization: Bearer $token" -o "$RUN/body" -D "$RUN/head" -w '%{http_code}' "$api$path")
+row() { try "$1" "$api/${1// /-}" "$2" "Authorization: Bearer $3" "${@:4}"; }
+# try NAME URL CERTIFICATE HEADER STATUS [REASON]
+try() {
+  local name=$1 path=/${2#https://*/} arguments status challenge why result=ok
+  mapfile -t arguments < <(with "$3")
+  status=$(fetch "${arguments[@]}" -H "$4" -o "$RUN/body" -D "$RUN/head" -w '%{http_code}' "$2")
   challenge=$(tr -d '\r' <"$RUN/head" | sed -n 's/^www-authenticate: //Ip')
   why=$(reason "$path")
-  [ "$status ${why:--}" = "$4 ${5:--}" ] || result=WRONG
-  case $status:$challenge in
-    200:) grep -q "^GET $path " "$RUN/body" || result=WRONG ;; # really from the API behind
-    401:Bearer*'error="invalid_token"'*) ;;
+  [ "$status ${why:--}" = "$5 ${6:--}" ] || result=WRONG
+  case $status:$challenge:$why in
+    200::) grep -q "^GET $path " "$RUN/body" || result=WRONG ;; # really from the API behind
+    401:Bearer*'error="invalid_token"'*:*) ;;
+    401:Bearer:session_expired) ;; # no token came
     *) result=WRONG ;;
   esac
   [ $result = ok ] || failed=1
-  printf '%-5s  %-34s %-6s  %-20s  %s\n' "$result" "$name" "$status" "${why:--}" "${challenge:--}"
+  printf '%-5s  %-36s %-6s  %-28s  %s\n' "$result" "$name" "$status" "${why:--}" "${challenge:--}"
 }
 
 run() {
   local own short unbound tampered payload cnf print expiry opaque
-  start "$gateway"
+  both
   own=$(token client client)
   short=$(token client client https://api.test/short)
   unbound=$(token unbound -)
@@ -53,7 +80,7 @@ run() {
   printf 'cnf x5t#S256 in the token:            %s\nSHA-256 of the certificate (openssl): %s\n\n' "$cnf" "$print"
   [ "$cnf" = "$print" ] || failed=1
 
-  printf '%-5s  %-34s %-6s  %-20s  %s\n' '' request status 'reason in the log' WWW-Authenticate
+  printf '%-5s  %-36s %-6s  %-28s  %s\n' '' request status 'reason in the log' WWW-Authenticate
   row 'own certificate' client "$own" 200
   row 'no certificate' - "$own" 401 certificate_missing
   row 'stolen token, certificate of thief' thief "$own" 401 certificate_mismatch
@@ -72,16 +99,65 @@ run() {
   sleep 5
   row 'revoked' client "$opaque" 401 token_inactive
   printf '\nWho asked, by the log of the authorization server:\n'
-  introspections
+  asked_at introspection
+  logins
 
   [ $failed = 0 ] && printf '\nAll as expected.\n'
 }
-# introspections: client and certificate of each introspection that the server saw
-introspections() {
-  as_log | "$("$repo/tools/node.sh")" -e '
+
+logins() {
+  local cookie hello=$site/app/hello
+  printf '\nA user logs in, with her certificate: the gateway sends her browser to the authorization server, and exchanges the code itself\n'
+  as_log_clear
+  browser --user alice "$hello"
+  went 'alice logs in' "200 $hello" login_completed
+  cookie=$(of "$RUN/jar" 'it.find(({ name }) => name === "__Host-session").value')
+  try 'her session' "$hello" client "Cookie: __Host-session=$cookie" 200
+  try 'stolen cookie, no certificate' "$hello" - "Cookie: __Host-session=$cookie" 401 session_certificate_missing
+  try 'stolen cookie, certificate of thief' "$hello" thief "Cookie: __Host-session=$cookie" 401 session_certificate_mismatch
+  browser --fetch "$hello"
+  went 'her session goes on' "200 $hello"
+  browser --method POST --from "$hello" "$site/app/logout"
+  went 'alice logs out' "200 $site/app/logged-out" logged_out
+  try 'the cookie after that' "$hello" client "Cookie: __Host-session=$cookie" 401 session_expired
+  printf '\nWhat the gateway asked for her:\n'
+  asked_at ''
+}
+
+# browser OPTION... URL: see browser.mjs; the answer is in $RUN/browser.json, cookies in $RUN/jar
+browser() {
+  "$node" "$here/browser.mjs" --jar "$RUN/jar" --ca "$pki/roots.crt" --cert-for localhost --cert "$pki/client.crt" --key "$pki/client.key" "$@" \
+    >"$RUN/browser.json" || failed=1
+}
+# of FILE EXPRESSION: what JavaScript says of `it`, the JSON in FILE
+of() { "$node" -e 'const it = JSON.parse(require("fs").readFileSync(process.argv[1])); console.log(eval(process.argv[2]))' "$1" "$2"; }
+
+# went NAME OUTCOME [REASON]: where the browser got, as it must, and by which way; what keybound answered last by itself
+went() {
+  local outcome why='' result=ok
+  outcome=$(of "$RUN/browser.json" 'it.status + " " + it.url')
+  [ -z "${3-}" ] || why=$(sed -n 's/.*keybound: answered, reason=\([a-z_]*\).*/\1/p' "$RUN/error.log" | tail -n 1)
+  [ "$outcome $why" = "$2 ${3-}" ] || failed=1 result=WRONG
+  printf '%-5s  %-36s %-6s  %s\n' "$result" "$1" "${outcome%% *}" "${why:--}"
+  [ -z "$why" ] || hops
+}
+
+# hops: the requests of the browser, without what is secret in them
+hops() {
+  of "$RUN/browser.json" 'it.hops.map(({ method, url, status }) => {
+    const { origin, pathname, search } = new URL(url);
+    const path = pathname.replace(/[\w-]{40,}/, "...") + (search && "?...");
+    return `           ${status} ${method.padEnd(4)} ${origin === "'"$site"'" ? "gateway" : "authorization server"} ${path}`;
+  }).join("\n")'
+}
+
+as_log_clear() { as_control /log/clear '{}' >"$RUN/control.log"; }
+# asked_at PART: the requests of the gateway that the server saw, where the path holds PART
+asked_at() {
+  as_log | "$node" -e '
     const log = JSON.parse(require("fs").readFileSync(0));
-    for (const r of log.filter((r) => r.path === "/token/introspection"))
-      console.log(`  ${r.port} port, client_id=${r.client_id}, certificate ${r.certificate?.subject} ${r.certificate?.["x5t#S256"]}`);'
+    for (const r of log.filter((r) => r.path.includes(process.argv[1]) && r.certificate && r.certificate.subject !== "CN=client"))
+      console.log(`  ${r.path} ${r.grant_type ?? r.token_type_hint ?? ""}: ${r.port} port, client_id=${r.client_id}, certificate ${r.certificate.subject} ${r.certificate["x5t#S256"]}`);' "$1"
 }
 past() { [ "$(date +%s)" -gt "$1" ]; }
 
@@ -104,7 +180,7 @@ up() {
   fi
   trap stop_all EXIT
   : >"$RUN/error.log"
-  start "$gateway"
+  both
   trap - EXIT
   cat <<LINES | tee "$RUN/try.txt"
 The gateway is $api, the authorization server is $issuer. To try them:
@@ -125,6 +201,23 @@ mtls thief -i \$api/hello -H "Authorization: Bearer \$OPAQUE"
 mtls client -i \$api/hello -H "Authorization: Bearer \$TOKEN"
 curl -s --cacert "\$P/ca.crt" -i \$api/hello -H "Authorization: Bearer \$TOKEN"
 mtls thief -i \$api/hello -H "Authorization: Bearer \$TOKEN"
+
+# a login: in a browser (user alice, password alice-password), which needs the certificate; the CA is \$P/ca.crt
+openssl pkcs12 -export -in \$P/client.crt -inkey \$P/client.key -passout pass:client -out \$P/client.p12   # to import, with the password 'client'
+#   $site/app/hello
+# or by a browser without a screen
+login() { $node '$here/browser.mjs' --jar "\$P/jar" --ca "\$P/roots.crt" --cert-for localhost --cert "\$P/client.crt" --key "\$P/client.key" "\$@"; }
+login --user alice $site/app/hello; echo
+
+# the session without its certificate, with another one, and with its own
+COOKIE=\$(sed -n '/"__Host-session"/{n;s/.*: "\(.*\)",/\1/p}' "\$P/jar")
+curl -s --cacert "\$P/ca.crt" -i $site/app/hello -H "Cookie: __Host-session=\$COOKIE"
+mtls thief -i $site/app/hello -H "Cookie: __Host-session=\$COOKIE"
+mtls client -i $site/app/hello -H "Cookie: __Host-session=\$COOKIE"
+
+# out again, and the cookie is worth nothing to anybody
+login --method POST --from $site/app/hello $site/app/logout; echo
+mtls client -i $site/app/hello -H "Cookie: __Host-session=\$COOKIE"
 
 # what was counted
 curl -s $metrics

@@ -169,7 +169,7 @@ reasons! {
     EarlyData = 68 "early_data" TooEarly "The request came in TLS 1.3 early data, which proves no key and can be replayed."
     CertificateRefused = 69 "certificate_refused" InvalidToken "The host itself refused the client certificate: nginx's status 495 or 496, handed on by `error_page`."
     SessionCertificateMissing = 70 "session_certificate_missing" InvalidToken "The session is bound to a certificate, and the connection has none; or a login that would be bound came without one."
-    SessionCertificateMismatch = 71 "session_certificate_mismatch" InvalidToken "The session is bound to another certificate than that of the connection: a stolen cookie, or a renewed certificate."
+    SessionCertificateMismatch = 71 "session_certificate_mismatch" InvalidToken "The session is bound to another certificate than that of the connection: a stolen cookie, or a renewed certificate. The browser is told to forget the cookie."
 
     InsufficientScope = 80 "insufficient_scope" InsufficientScope "The token lacks what `scopes_required` asks for."
     InsufficientGroups = 81 "insufficient_groups" InsufficientScope "The token lacks what `groups_required` asks for."

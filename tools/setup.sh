@@ -143,7 +143,7 @@ part_test() {
   part_bench
   part_redis
   part_rock
-  install lua5.4 lua-check g++ libssl-dev libcurl4-openssl-dev
+  install lua5.4 lua-check g++ libssl-dev libcurl4-openssl-dev libyaml-pp-perl
   install_test_nginx
 }
 

@@ -71,6 +71,12 @@ impl<'a> Jar<'a> {
         names.filter(move |name| name.starts_with(prefix))
     }
 
+    /// Whether a part of this value comes twice with different values: somebody else's is beside ours, and would still be when ours is
+    /// written anew.
+    pub(crate) fn is_doubled(&self, name: &str) -> bool {
+        (1..=MAX_PARTS).any(|number| self.get(&part(name, number)).is_err())
+    }
+
     /// A value that [`write()`] split; `None` if there is nothing of it.
     ///
     /// # Errors

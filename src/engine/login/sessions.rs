@@ -160,6 +160,13 @@ impl Engine {
         cookies: &mut Vec<String>,
         tally: &mut Tally,
     ) -> Result<Found, Refusal> {
+        // A login would not mend it, and the browser would be sent to and fro.
+        if Jar(&visit.cookie).is_doubled(&sessions.cookie) {
+            return Err(Refusal::new(
+                Reason::SessionInvalid,
+                "its cookie came twice: another host of the domain may have set one",
+            ));
+        }
         let (mut session, is_old) = match self.open_session(host, sessions, visit).await {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(Found::Nothing),
