@@ -798,9 +798,9 @@ keybound.new: downstream_headers_names: must have one name for each entry of dow
 === TEST 33: what Kong has and keybound has not is refused in words, what it writes otherwise is taken
 --- refused
 { issuer = "https://as.test/.well-known/openid-configuration" } => issuer: is the issuer identifier, not the URL of its metadata
-{ auth_methods = { "bearer", "session" } } => auth_methods: session is not supported here; must be of bearer, introspection
-{ auth_methods = { "password" } } => auth_methods: password is not compatible with proof of possession; must be of bearer, introspection
-{ proof_of_possession_auth_methods_validation = false } => proof_of_possession_auth_methods_validation: must be true: keybound skips no check silently, and has only methods that are compatible with proof of possession
+{ auth_methods = { "bearer", "userinfo" } } => auth_methods: must be of session, bearer, introspection, refresh_token, password, client_credentials, authorization_code
+{ auth_methods = { "bearer", "session" }, session_secret = ("x"):rep(32) } => store: required for logins and sessions: what all workers must know of them is kept there
+{ auth_methods = { "session" } } => auth_methods: session needs another method, which begins sessions
 { client_id = { "a", "b" } } => client_id: an array must have exactly one entry: keybound has one client for each issuer (issuers_allowed has others)
 { groups_required = { "a", "[b" } } => groups_required[1]: not valid JSON at line 1 column 2
 { downstream_headers_claims = { "a" }, downstream_headers_names = { "Content-Length" } } => downstream_headers_names: Content-Length cannot be set from a claim

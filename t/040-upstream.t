@@ -599,7 +599,7 @@ location / {
 }
 --- run
 is(call(cert => 'client', token => 'bound')->{body}, "{\"X-User\":\"user-1\"} {} nil\n", 'allowed');
-is(call(cert => 'thief', token => 'bound')->{body}, "null null nil\n", 'refused');
+is(call(cert => 'thief', token => 'bound')->{body}, "{} {} nil\n", 'refused');
 --- no_error_log
 [error]
 

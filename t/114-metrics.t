@@ -179,7 +179,7 @@ passes({ cert => 'client', token => 'opaque', path => '/shared' }, 'from the sto
 my $got = page();
 my $page = eval { parse($got->{body}) };
 ok($page, 'it is OpenMetrics') or diag($@, $got->{body});
-is(json($page->{families}), json({ keybound_requests => 'counter', keybound_introspection_cache => 'counter', keybound_as_requests => 'counter',
+is(json($page->{families}), json({ keybound_requests => 'counter', keybound_introspection_cache => 'counter', keybound_binding_skipped => 'counter', keybound_revocations => 'counter', keybound_as_requests => 'counter',
     keybound_as_request_duration_seconds => 'histogram' }), 'families');
 my $count = sub { return of($page, 'keybound_requests_total', @_) };
 is($count->(), 11, 'all requests');

@@ -294,6 +294,11 @@ is(answer($lua, path => '/probe/%61/../b%2fc?x=%20', @forwarded) =~ tr/\\//dr,
     '["/probe/b%2Fc","/probe/%61/../b%2fc","x=%20","GET","https","api.test","number","https","api.test","number",true]', 'with TLS');
 is(answer($lua, path => '/', plain => 1, method => 'POST', data => '') =~ tr/\\//dr,
     '["/","/","","POST","http","api.test","number","http","api.test","number",true]', 'without');
+my %post = (plain => 1, method => 'POST');
+is(answer('return kong.request.get_raw_body()', %post, data => 'a=1'), '["a=1"]', 'its body');
+is(answer('return kong.request.get_raw_body()'), '[""]', 'none');
+is(answer('return kong.request.get_raw_body()', %post, data => 'a' x 100000),
+    q{[null,"request body did not fit into client body buffer, consider raising 'client_body_buffer_size'"]}, 'one that is in a file');
 --- no_error_log
 [error]
 

@@ -64,7 +64,7 @@ our %IN_TABLE = map { $_->[0] => $_ } @TABLE;
 # Where the schema cannot say what the table says: Kong has no unions.
 our %EXCEPTIONS = (
     # An array with one element, where the engine also takes that by itself; arrays are what Kong Enterprise has.
-    'array of one' => 'client_alg client_auth client_id client_jwk client_secret',
+    'array of one' => 'client_alg client_auth client_id client_jwk client_secret logout_redirect_uri redirect_uri',
     # JSON in strings.
     'JSON' => 'client_jwk downstream_headers_claims issuers_allowed jwks upstream_headers_claims',
     # Names to records.
@@ -83,6 +83,7 @@ sub described {
     $type = $IN_TABLE{$1}[1] =~ s/[,;] or array of one$//r if $type =~ /^as `(\w+)`$/;
     if ($type =~ s/[,;] or array of one$//) { $excepted{'array of one'}{$name} = 1; return 'array of one of ' . described($name, $type) }
     if ($type =~ s/^object, or string of JSON.*/string/ || $type =~ s/^(array of strings) or of .*/$1/) { $excepted{JSON}{$name} = 1 }
+    $type = $IN_TABLE{auth_methods}[1] if $type eq 'array of methods';
     if ($type eq 'object') { $excepted{map}{$name} = 1; return 'map' }
     return "integer $1" if $type =~ /^number, .*?(\d+ to \d+)$/;
     return 'array of string: ' . among($1) if $type =~ /^array of (`.*)/;
@@ -189,6 +190,7 @@ sub walk {
 }
 walk(@$_) for fields();
 is(join(' ', sort keys %encrypted), join(' ', sort qw(client_id client_secret client_jwk store_secret introspection_post_args_values introspection_headers_values
+    session_secret session_previous_secrets authorization_query_args_values token_post_args_values upstream_client_credentials_args_values
     redis.password client_certificates.private_key)), 'encrypted');
 is(join(' ', grep { !$referenceable{$_} } sort keys %encrypted), '', 'and all of them may be references');
 my ($documented) = read_file("$ROOT/docs/kong.md") =~ /^Referenceable \(`\{vault:.*?\):(.*?); and/ms;
@@ -208,11 +210,11 @@ refuses(timeout => 'value should be between 1 and 60000', { timeout => 0 }, { ti
 refuses(issuer => qr/must be an https URL without query: its metadata is needed/, { issuer => 'http://as.test', jwks => undef }, { issuer => $_->[0], jwks => $_->[1] })
     for ['https://as.test', undef], ['http://as.test', json(Keybound::jwks())];
 refuses(issuer => 'is the issuer identifier, not the URL of its metadata', { issuer => 'https://as.test/.well-known/openid-configuration' }, { issuer => 'https://as.test/well-known' });
-refuses(auth_methods => ['expected one of: bearer, introspection'], { auth_methods => [$_] }, { auth_methods => ['bearer'] })
-    for qw(session password client_credentials authorization_code refresh_token userinfo kong_oauth2);
+refuses(auth_methods => ['expected one of: session, bearer, introspection, refresh_token, password, client_credentials, authorization_code'], { auth_methods => [$_] },
+    { auth_methods => ['bearer'] }) for qw(userinfo kong_oauth2);
 refuses(client_id => qr/required for introspection/, { auth_methods => ['introspection'] }, { auth_methods => ['introspection'], %client });
-refuses(proof_of_possession_auth_methods_validation => qr/must be true: keybound skips no check silently/, { proof_of_possession_auth_methods_validation => $FALSE },
-    { proof_of_possession_auth_methods_validation => $TRUE });
+refuses(auth_methods => qr/$_ is not compatible with proof of possession: /, { %client, auth_methods => [$_] }, { %client, auth_methods => [$_], proof_of_possession_auth_methods_validation => $FALSE },
+    { %client, auth_methods => [$_], proof_of_possession_mtls => 'off' }) for qw(refresh_token password client_credentials);
 refuses(algorithms => ['expected one of: ' . join(', ', map { ("${_}256", "${_}384", "${_}512") } qw(RS PS ES)) . ', EdDSA'], { algorithms => ['HS256'] }, { algorithms => ['RS256'] });
 refuses(introspection_cache_ttl => qr/has no effect: nothing is introspected/, { introspection_cache_ttl => 10 }, { introspection_cache_ttl => 10, %client });
 --- no_error_log
@@ -355,5 +357,39 @@ for my $config (@written) {
         ['a', $config], ['b', $shown]] }), undef, 'both');
     is(engines()->{made} - $before, 1, 'one engine for both');
 }
+--- no_error_log
+[error]
+
+=== TEST 14: logins and sessions: what they need, and what they need no longer
+--- run
+my %session = (%client, auth_methods => ['session', 'bearer'], session_secret => $SECRET);
+refuses(auth_methods => qr/session needs another method/, { %session, auth_methods => ['session'], shared_dict => 'keybound' }, { %session, shared_dict => 'keybound' });
+my $store = 'required for logins and sessions, or redis: what all workers must know of them is kept there';
+refuses(shared_dict => $store, { %session }, { %session, shared_dict => 'keybound' }, { %session, shared_dict => 'keybound', store_secret => $SECRET },
+    { %session, redis => { host => 'redis' }, store_secret => $SECRET });
+refuses(store_secret => qr/required with redis/, { %session, redis => { host => 'redis' } }, { %session, redis => { host => 'redis' }, store_secret => $SECRET });
+$session{shared_dict} = 'keybound';
+refuses(session_secret => qr/required by session/, { %session, session_secret => undef }, { %session }, { %session, session_secret => '{vault://env/session-secret}' });
+refuses(session_secret => qr/must have at least 32 characters/, { %session, session_secret => 'short' }, { %session });
+refuses(session_previous_secrets => qr/must have at least 32 characters/, { %session, session_previous_secrets => ['short'] }, { %session, session_previous_secrets => [$SECRET, '{vault://env/old}'] });
+refuses(session_storage => 'expected one of: cookie, store', { %session, session_storage => 'redis' }, { %session, session_storage => 'store' });
+refuses(session_cookie_same_site => 'expected one of: Strict, Lax, None', { %session, session_cookie_same_site => 'Default' }, { %session, session_cookie_same_site => 'Strict' });
+refuses(session_idling_timeout => 'value should be between 0 and 31536000', { %session, session_idling_timeout => -1 }, { %session, session_idling_timeout => 0 });
+refuses(report_only => qr/contradicts auth_methods/, { %session, report_only => $TRUE }, { %session });
+refuses(disable_session => qr/^authorization_code needs its session/, { %session, disable_session => ['authorization_code'] }, { %session, disable_session => ['bearer'] });
+refuses($_ => qr/has no effect without session in auth_methods/, { %session, auth_methods => ['bearer'], session_secret => undef, $_ => $TRUE }, { %session, $_ => $TRUE }) for qw(session_bind_certificate);
+my %code = (%session, auth_methods => ['authorization_code', 'session'], redirect_uri => ['https://api.test/callback'], session_bind_certificate => $TRUE);
+refuses(redirect_uri => qr/required by authorization_code/, { %code, redirect_uri => undef }, { %code });
+refuses(redirect_uri => 'length must be at most 1', { %code, redirect_uri => ['https://api.test/a', 'https://api.test/b'] }, { %code });
+refuses(redirect_uri => qr/must be an https URL/, { %code, redirect_uri => ['http://api.test/callback'] }, { %code });
+refuses(session_bind_certificate => qr/must be true for authorization_code/, { %code, session_bind_certificate => undef },
+    { %code, session_bind_certificate => undef, proof_of_possession_mtls => 'off' });
+refuses(scopes => qr/must hold openid/, { %code, scopes => ['read'] }, { %code, scopes => ['read', 'openid'] });
+refuses("$_->[0]_names" => qr/\w+ is set by keybound itself/, { %code, @{ $_->[1] }, "$_->[0]_names" => [$_->[2]], "$_->[0]_values" => ['a'] }, { %code, @{ $_->[1] }, "$_->[0]_names" => ['resource'], "$_->[0]_values" => ['{vault://env/a}'] })
+    for ['authorization_query_args', [], 'state'], ['token_post_args', [], 'code'], ['upstream_client_credentials_args', [upstream_client_credentials => $TRUE], 'grant_type'];
+refuses(logout_methods => ['expected one of: GET, POST, DELETE'], { %code, logout_uri_suffix => '/logout', logout_methods => ['PUT'] }, { %code, logout_uri_suffix => '/logout', logout_methods => ['GET'] });
+refuses(logout_redirect_uri => qr/has no effect without logout_uri_suffix/, { %code, logout_redirect_uri => ['https://api.test/'] }, { %code, logout_uri_suffix => '/logout', logout_redirect_uri => ['https://api.test/'] });
+my %password = (%client, auth_methods => ['password'], proof_of_possession_mtls => 'off');
+refuses(password_param_type => ['expected one of: header, body'], { %password, password_param_type => ['query'] }, { %password, password_param_type => ['body'] });
 --- no_error_log
 [error]

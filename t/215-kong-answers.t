@@ -337,11 +337,6 @@ the configuration cannot be used: tls_client_auth_cert_id: there is no Certifica
 /* Decides what the query says: STEP,STATUS,STATUS OF THE CLAIMS, CLAIMS (0: none, 1: an object, 2: not JSON). */
 static long said[4];
 static const char *CLAIMS[] = { NULL, "{\"sub\":\"user-1\"}", "{" };
-uint32_t kb_abi_version(void) { return KB_ABI_VERSION; }
-const char *kb_version(void) { return "1.0.0"; }
-const char *kb_strerror(int32_t status) { (void)status; return "the fake fails"; }
-const char *kb_reason_code(uint32_t reason) { (void)reason; return "fake"; }
-uint32_t kb_ssl_supported(void) { return 0; }
 uint32_t kb_engine_report_only(const struct kb_engine *e) { return *(const uint32_t *)e; }
 int32_t kb_engine_new(const uint8_t *c, size_t n, struct kb_engine **e, uint8_t *b, size_t m, size_t *l) {
   (void)b; (void)m; (void)l;
@@ -350,11 +345,6 @@ int32_t kb_engine_new(const uint8_t *c, size_t n, struct kb_engine **e, uint8_t 
   *e = (struct kb_engine *)engine;
   return KB_OK;
 }
-void kb_engine_free(struct kb_engine *e) { free(e); }
-int32_t kb_engine_warning(const struct kb_engine *e, size_t i, struct kb_str *w) { (void)e; (void)i; (void)w; return KB_E_RANGE; }
-int32_t kb_engine_upstream_header(const struct kb_engine *e, size_t i, struct kb_str *n) { (void)e; (void)i; (void)n; return KB_E_RANGE; }
-int32_t kb_engine_tls(const struct kb_engine *e, size_t i, struct kb_tls *t) { (void)e; (void)i; (void)t; return KB_E_RANGE; }
-int32_t kb_engine_response(const struct kb_engine *e, uint32_t reason, struct kb_response *r) { (void)e; (void)reason; (void)r; return KB_E_STATE; }
 int32_t kb_check_claims(const struct kb_check *c, struct kb_str *s) {
   if (c == NULL) {
     return KB_E_NULL;
@@ -363,10 +353,6 @@ int32_t kb_check_claims(const struct kb_check *c, struct kb_str *s) {
   s->len = strlen(CLAIMS[said[3]]);
   return (int32_t)said[2];
 }
-int32_t kb_check_header(const struct kb_check *c, size_t i, struct kb_str *n, struct kb_str *v) { (void)c; (void)i; (void)n; (void)v; return KB_E_RANGE; }
-int32_t kb_check_response_header(const struct kb_check *c, size_t i, struct kb_str *n, struct kb_str *v) { (void)c; (void)i; (void)n; (void)v; return KB_E_RANGE; }
-int32_t kb_check_detail(const struct kb_check *c, struct kb_str *s) { (void)c; (void)s; return KB_E_STATE; }
-void kb_check_free(struct kb_check *c) { (void)c; }
 int32_t kb_engine_decide(const struct kb_engine *e, const struct kb_facts *f, struct kb_decision *d) {
   (void)e;
   char text[32] = "", *end = text - 1;

@@ -15,8 +15,10 @@ local request = require "resty.keybound.request"
 local steps = require "resty.keybound.steps"
 local store = require "resty.keybound.store"
 local base = require "resty.core.base"
+local bit = require "bit"
 local cjson = require "cjson.safe"
 local ffi = require "ffi"
+local resp = require "ngx.resp"
 
 local C = library.constants
 local lib = library.lib
@@ -25,6 +27,8 @@ local string_of = library.string_of
 -- Of its own: others may have changed the limits of the shared one.
 local own_json = cjson.new()
 
+local add_header = resp.add_header
+local band = bit.band
 local ffi_copy = ffi.copy
 local ffi_gc = ffi.gc
 local ffi_new = ffi.new
@@ -48,6 +52,7 @@ local next = next
 local ngx = ngx
 local ngx_log = ngx.log
 local ERR = ngx.ERR
+local NOTICE = ngx.NOTICE
 local WARN = ngx.WARN
 
 local STEP_ALLOW = C.STEP_ALLOW
@@ -66,6 +71,11 @@ local WANT_CLAIMS = C.WANT_CLAIMS
 -- Of an engine that is not to report.
 local NOT_ALLOWED = "a step that allows, for a reason that does not"
 local ERRBUF_SIZE = 4096
+local NO_STORE = "store: required for logins and sessions: what all workers must know of them is kept there"
+-- For a check: the real one is made with the store.
+local ANY_SECRET = ("x"):rep(32)
+-- Of response headers the one that is added to what there is.
+local SET_COOKIE = "set-cookie"
 
 local engine_ptr_t = ffi.typeof("kb_engine *[1]")
 local bytes_t = ffi.typeof("uint8_t[?]")
@@ -166,6 +176,13 @@ local function read_config(config)
 end
 
 
+--- Into the text: a table that was decoded would not be encoded as it was.
+local function with_secret(config, decoded, secret)
+  local comma = next(decoded) ~= nil and "," or ""
+  return (config:gsub("^%s*{", '{"store_secret":"' .. secret .. '"' .. comma, 1))
+end
+
+
 --- The configuration with a secret for the store that was asked for.
 -- @treturn string|nil
 -- @treturn nil|string message
@@ -196,22 +213,38 @@ local function prepare_config(config, decoded, opts)
   if not secret or not secret:find("^[%w+/=]+$") then
     return nil, "store: no secret can be made: " .. tostring(err)
   end
-  -- Into the text: a table that was decoded would not be encoded as it was.
-  local comma = next(decoded) ~= nil and "," or ""
-  return (config:gsub("^%s*{", '{"store_secret":"' .. secret .. '"' .. comma, 1)), nil, shared
+  return with_secret(config, decoded, secret), nil, shared
 end
 
 
---- Makes an engine of the library.
+--- The option that a message of the library is about, or a path to it: `issuers_allowed[1].issuer`.
+local function option_of(message)
+  local path, what = message:match("^([^:]*): (.*)$")
+  local behind = path and path:match("^%l[%l%d_]*(.*)$")
+  if not behind or what:find("^unknown option") then
+    return nil
+  end
+  return (behind == "" or behind:find("^[[.]")) and path or nil
+end
+
+
+--- Makes an engine of the library. One that needs a store is not made without.
 -- @treturn cdata|nil
 -- @treturn nil|string message
-local function make_engine(config)
+-- @treturn number|nil what it needs
+local function make_engine(config, has_store)
   local out, errbuf, errlen = engine_ptr_t(), bytes_t(ERRBUF_SIZE), size_t()
   local rc = lib.kb_engine_new(config, #config, out, errbuf, ERRBUF_SIZE, errlen)
   if rc ~= C.OK then
-    return nil, library.message_of(rc, errbuf, ERRBUF_SIZE, errlen)
+    local err = library.message_of(rc, errbuf, ERRBUF_SIZE, errlen)
+    return nil, not has_store and option_of(err) == "store_secret" and NO_STORE or err
   end
-  return ffi_gc(out[0], free_engine)
+  local ptr = ffi_gc(out[0], free_engine)
+  local needs = lib.kb_engine_needs(ptr)
+  if not has_store and band(needs, C.NEEDS_STORE) ~= 0 then
+    return nil, NO_STORE
+  end
+  return ptr, nil, needs
 end
 
 
@@ -245,11 +278,12 @@ function _M.new(config, opts)
     return nil, "keybound.new: " .. source_err
   end
 
-  local ptr
-  ptr, err = make_engine(config)
+  local ptr, needs
+  ptr, err, needs = make_engine(config, shared ~= nil)
   if not ptr then
     return nil, "keybound.new: " .. err
   end
+  local has_logins = band(needs, C.NEEDS_HTTP) ~= 0
   local has_response_headers = decoded.downstream_headers_names ~= nil
   if has_response_headers and opts.ctx == false then
     return nil, "keybound.new: ctx: must not be false with downstream_headers_names: header_filter() needs it"
@@ -260,11 +294,11 @@ function _M.new(config, opts)
   local headers = list(lib.kb_engine_upstream_header, ptr)
   local self = setmetatable({
     ptr = ptr,
-    fill = fill,
+    fill = request.with_needs(fill, needs),
     store = shared,
     headers = headers,
-    has_request_headers = #headers > 0 or decoded.hide_credentials == true,
-    has_response_headers = has_response_headers,
+    has_request_headers = #headers > 0 or decoded.hide_credentials == true or has_logins,
+    has_response_headers = has_response_headers or has_logins,
     report_only = lib.kb_engine_report_only(ptr) == 1,
     flags = opts.ctx == false and 0 or WANT_CLAIMS,
   }, mt)
@@ -279,29 +313,23 @@ function _M.new(config, opts)
 end
 
 
---- The option that a message of the library is about, or a path to it: `issuers_allowed[1].issuer`.
-local function option_of(message)
-  local path, what = message:match("^([^:]*): (.*)$")
-  local behind = path and path:match("^%l[%l%d_]*(.*)$")
-  if not behind or what:find("^unknown option") then
-    return nil
-  end
-  return (behind == "" or behind:find("^[[.]")) and path or nil
-end
-
-
 --- Says whether a configuration is one, and keeps nothing. No file is read and no store is looked for.
 -- @tparam table|string config as for `new`
+-- @tparam[opt] table opts as for `new`, if there is more to it than the configuration: whether there is a `store`
 -- @treturn true|nil
 -- @treturn nil|string message
 -- @treturn nil|string the option that it is about, or a path to it, where it is about one
-function _M.check(config)
-  local text, err = read_config(config)
+function _M.check(config, opts)
+  local text, err, decoded = read_config(config)
   if not text then
     return nil, err
   end
+  local has_store = not opts or opts.store ~= nil
+  if opts and has_store and decoded.store_secret == nil then
+    text = with_secret(text, decoded, ANY_SECRET)
+  end
   local ptr
-  ptr, err = make_engine(text)
+  ptr, err = make_engine(text, has_store)
   if not ptr then
     return nil, err, option_of(err)
   end
@@ -358,14 +386,38 @@ local function granted(check)
 end
 
 
+--- The headers for the client, and the detail for the log, that a check has.
+-- @treturn table name to value; "set-cookie" to an array of values
+-- @treturn string|nil
+local function said_of(check)
+  local headers, i = {}, 0
+  while lib.kb_check_response_header(check, i, str, str2) == C.OK do
+    local name, value = string_of(str), string_of(str2)
+    if name == SET_COOKIE then
+      local cookies = headers[name] or {}
+      cookies[#cookies + 1] = value
+      value = cookies
+    end
+    headers[name] = value
+    i = i + 1
+  end
+  return headers, lib.kb_check_detail(check, str) == C.OK and string_of(str) or nil
+end
+
+
 --- Takes a refusal over into a table. One without an answer is only reported.
-local function refusal(reason, answer, token_id)
+-- @param check or nil, where there is no more to say
+local function refusal(reason, answer, token_id, check)
   local result = {
     allowed = not answer,
     reason = ffi_str(lib.kb_reason_code(reason)),
     binding = reason >= BINDING_FIRST and reason <= BINDING_LAST,
     token_id = token_id ~= 0 and format("%08x", token_id) or nil,
   }
+  result.response_headers = {}
+  if check then
+    result.response_headers, result.detail = said_of(check)
+  end
   if not answer then
     result.reported = true
     return result
@@ -379,11 +431,11 @@ local function refusal(reason, answer, token_id)
 end
 
 
---- The headers that a function of (check, index, name, value) gives.
+--- The headers for the upstream.
 -- @return a table of name to value, or to false where the header is to be removed
-local function headers_of(f, check)
+local function headers_of(check)
   local headers, i = {}, 0
-  while f(check, i, str, str2) == C.OK do
+  while lib.kb_check_header(check, i, str, str2) == C.OK do
     headers[string_of(str)] = string_of(str2) or false
     i = i + 1
   end
@@ -392,27 +444,26 @@ end
 
 
 --- Takes claims and headers out of the check of an allowed request, as far as they are wanted, and frees it.
+-- @return claims, headers for the upstream, headers for the client, and the detail, which comes with the last
 local function take(check, want_claims, want_request_headers, want_response_headers)
   local result = want_claims and granted(check) or nil
-  local headers = want_request_headers and headers_of(lib.kb_check_header, check) or nil
-  if result and want_response_headers then
-    result.response_headers = headers_of(lib.kb_check_response_header, check)
+  local headers = want_request_headers and headers_of(check) or nil
+  local response_headers, detail
+  if want_response_headers then
+    response_headers, detail = said_of(check)
   end
   lib.kb_check_free(check)
-  return result, headers
+  return result, headers, response_headers, detail
 end
 
 
 --- The refusal in `decision`, or what is only reported. A check comes with it where there is more to say.
 local function refused_at_once()
   local answer = decision.step == STEP_RESPOND and decision.response or nil
-  local result = refusal(decision.reason, answer, decision.token_id)
-  local check = decision.check
-  if check ~= nil then
-    decision.check = nil
-    if lib.kb_check_detail(check, str) == C.OK then
-      result.detail = string_of(str)
-    end
+  local check = decision.check ~= nil and decision.check or nil
+  decision.check = nil
+  local result = refusal(decision.reason, answer, decision.token_id, check)
+  if check then
     lib.kb_check_free(check)
   end
   return result
@@ -444,11 +495,7 @@ local function go_on(self)
   else
     answer = response
   end
-  local result = refusal(reason, answer, token_id)
-  if lib.kb_check_detail(check, str) == C.OK then
-    result.detail = string_of(str)
-  end
-  return nil, result
+  return nil, refusal(reason, answer, token_id, check)
 end
 
 
@@ -456,7 +503,7 @@ end
 -- sent under the names of upstream headers.
 local function not_allowed(self, result)
   if result.reported then
-    result.headers, result.response_headers = {}, {}
+    result.headers = {}
     for _, name in ipairs(self.headers) do
       result.headers[name] = false
     end
@@ -466,11 +513,13 @@ end
 
 
 --- Decides about the current request without acting on it. It may yield: call it where nginx's cosockets are allowed.
--- @treturn table|nil `{ allowed, reason, claims, headers, response_headers }` of an allowed request;
---   `{ allowed = false, reason, binding, status, www_authenticate, retry_after, content_type, body, token_id, detail }`
---   of a refused one;
+-- @treturn table|nil `{ allowed, reason, claims, headers, response_headers, detail }` of an allowed request;
+--   `{ allowed = false, reason, binding, status, www_authenticate, retry_after, content_type, body, response_headers,
+--   token_id, detail }` of a refused one, and with a status below 400 of one that is answered: a login begins or ends;
 --   `{ allowed = true, reported = true, reason, binding, headers, response_headers, token_id, detail }` of one that
---   passes by `report_only`
+--   passes by `report_only`.
+--   `headers` has false for what is to be removed; of `response_headers`, `set-cookie` is an array of values, to be
+--   added to those that there are
 -- @treturn nil|string message where no decision was made; that is a refusal
 function _M:decide()
   publish(self)
@@ -495,11 +544,11 @@ function _M:decide()
   if not check then
     return nil, "keybound.decide: " .. (err or "a step that this host cannot take")
   end
-  local result, headers = take(check, true, true, true)
+  local result, headers, response_headers, detail = take(check, true, true, true)
   if not result then
     return nil, "keybound.decide: the claims cannot be read"
   end
-  result.headers = headers
+  result.headers, result.response_headers, result.detail = headers, response_headers, detail
   return result
 end
 
@@ -510,13 +559,30 @@ local function fail(message)
 end
 
 
---- Logs a refusal, or what is only reported, and leaves it in ngx.ctx.
+--- Logs a refusal or an answer, or what is only reported, and leaves it in ngx.ctx.
 local function note(self, result)
-  ngx_log(WARN, "keybound: ", result.reported and "reported" or "refused", ", reason=", result.reason,
+  local level, what = WARN, "refused"
+  if result.reported then
+    what = "reported"
+  elseif result.status < 400 then
+    -- What a logout could not revoke is for the operator.
+    level, what = result.reason == "logged_out" and result.detail and WARN or NOTICE, "answered"
+  end
+  ngx_log(level, "keybound: ", what, ", reason=", result.reason,
           result.status and ", status=" or "", result.status or "", ", token=", result.token_id or "-",
           ", request_id=", ngx.var.request_id, result.detail and ", detail=" or "", result.detail or "")
   if self.flags ~= 0 then
     ngx.ctx.keybound = result
+  end
+end
+
+
+--- Adds cookies to those that are set already. Nobody else sees them, and they are not added twice.
+local function add_cookies(headers)
+  local cookies = headers[SET_COOKIE]
+  headers[SET_COOKIE] = nil
+  for _, cookie in ipairs(cookies or {}) do
+    add_header("Set-Cookie", cookie)
   end
 end
 
@@ -529,6 +595,10 @@ local function refuse(self, result)
   end
   ngx.status = result.status
   local header = ngx.header
+  add_cookies(result.response_headers)
+  for name, value in pairs(result.response_headers) do
+    header[name] = value
+  end
   header["WWW-Authenticate"] = result.www_authenticate
   header["Retry-After"] = result.retry_after
   header["Content-Type"] = result.content_type
@@ -541,12 +611,20 @@ end
 
 --- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
 local function allow(self, check)
-  local result, values = take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers)
+  local result, values, response_headers, detail =
+    take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers)
   if self.flags ~= 0 then
     if not result then
       return fail("the claims cannot be read")
     end
+    result.response_headers = response_headers
     ngx.ctx.keybound = result
+  end
+  if detail then
+    ngx_log(NOTICE, "keybound: note, request_id=", ngx.var.request_id, ", detail=", detail)
+  end
+  if response_headers then
+    add_cookies(response_headers)
   end
   if values then
     for name, value in pairs(values) do

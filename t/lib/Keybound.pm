@@ -8,7 +8,7 @@
 #   --- tls_only     the same, and nothing is added
 #   --- servers      more server blocks; $TLS, $UPSTREAM, $PKI and the names below are replaced here, in `tls` and in `config`
 #   --- tokens eval  { NAME => {...} }, how each is made: see `token`
-#   --- fake_library C of a libkeybound.so that is used in place of the real one
+#   --- fake_library C of a libkeybound.so that is used in place of the real one; what it does not define is as in fake_library.c
 #   --- calls        requests to the TLS server and what must come of each, one a line:
 #                      CERTIFICATE TOKEN [OPTION=VALUE]... -> STATUS [ERROR REASON]
 #                    `-` is none. 200 means passed, and nothing was logged; otherwise keybound refused, with this status,
@@ -499,7 +499,9 @@ sub _curl_words {
     # curl would drop a header without value.
     push @words, '-H', length $authorization ? "Authorization: $authorization" : 'Authorization;' if defined $authorization;
     push @words, map { ('-H', $_) } @{ $call{headers} // [] };
-    push @words, '--data-binary', $call{data}, '-H', 'Expect:' if defined $call{data};
+    # A word of a command has at most 128 KiB.
+    my $data = length($call{data} // '') > 100_000 ? '@' . write_file("$RUN/data", $call{data}) : $call{data};
+    push @words, '--data-binary', $data, '-H', 'Expect:' if defined $data;
     push @words, ($call{plain} ? 'http' : 'https') . "://$host" . ($call{path} // '/');
     return @words;
 }
@@ -668,6 +670,8 @@ sub reasons {
 my @CODES = read_file("$ROOT/docs/reasons.md") =~ /^\| `(\w+)` \|/mg;
 my %MESSAGES = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 425 => 'Too Early', 500 => 'An unexpected error occurred',
     503 => 'Service Unavailable');
+# No other token would do.
+my $SILENT = qr/^(?:consumer_not_found|login_\w+|code_refused|id_token_invalid|credentials_malformed|logout_cross_site)$/;
 my $realm = '';
 my %messages;
 
@@ -683,7 +687,7 @@ sub check {
         my ($told, $why) = ($1, $2);
         push @wrong, "the log says status $told" if $told ne $got;
         my ($shown) = @challenges == 1 ? $challenges[0] =~ /\berror="([^"]*)"/ : ();
-        push @wrong, scalar(@challenges) . " challenges" if @challenges != ($got =~ /^40[013]$/ && $why ne 'consumer_not_found' ? 1 : 0);
+        push @wrong, scalar(@challenges) . " challenges" if @challenges != ($got =~ /^40[013]$/ && $why !~ $SILENT ? 1 : 0);
         if (@challenges == 1) {
             my @parameters = grep { length } $realm, defined $shown ? "error=\"$shown\"" : '';
             my $whole = join ' ', 'Bearer', join(', ', @parameters) || ();
@@ -774,7 +778,8 @@ sub _fake_library {
     my ($code) = @_;
     my $dir = "$RUN/fake";
     mkdir $dir;
-    _output('', qw(cc -shared -fPIC -I), "$ROOT/include", '-o', "$dir/libkeybound.so", write_file("$dir/fake.c", $code));
+    _output('', qw(cc -D_GNU_SOURCE -Wall -Wextra -Werror -shared -fPIC -I), "$ROOT/include", '-o', "$dir/libkeybound.so",
+        write_file("$dir/fake.c", $code), "$ROOT/t/lib/fake_library.c");
     return $dir;
 }
 

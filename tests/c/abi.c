@@ -784,7 +784,7 @@ test_decide_arguments(void)
     CHECK_EQ(kb_engine_decide(NULL, &facts, &decision), KB_E_NULL);
     CHECK(is_empty(&decision));
 
-    for (i = 0; i < SIZE_UP_TO(kb_facts, reserved); i++) {
+    for (i = 0; i < SIZE_UP_TO(kb_facts, http); i++) {
         facts = facts_of(&der, KB_CERT_DER);
         facts.struct_size = i;
         check_invalid(&facts, KB_E_ARGUMENT);
@@ -869,6 +869,155 @@ test_larger_structs(void)
     CHECK_EQ(decision.decision.step, KB_STEP_ALLOW);
     CHECK_EQ(decision.decision.struct_size, sizeof(decision));
     CHECK(untouched(&decision.more));
+}
+
+
+/* What logins and sessions are decided from: who needs it gets no decision without, and an answer may have headers. */
+
+#define GRANTS  ",\"client_id\":\"web\",\"client_secret\":\"secret\",\"auth_methods\":[\"bearer\",\"password\"]," \
+                "\"proof_of_possession_auth_methods_validation\":false"
+
+
+static void
+test_http(void)
+{
+    size_t       i;
+    kb_str       name, value, detail;
+    kb_str      *members[11];
+    kb_facts     facts;
+    kb_engine   *made, *forms, *sessions;
+    kb_response  response;
+    kb_decision  decision;
+
+    struct {
+        kb_http  http;
+        uint8_t  more[64];
+    } later;
+
+    kb_http *const     http = &later.http;
+    const char *const  expected[][2] = {
+        { "cache-control", "no-store" },
+        { "referrer-policy", "no-referrer" },
+        { "content-security-policy", "default-src 'none'; frame-ancestors 'none'" },
+        { "x-content-type-options", "nosniff" },
+    };
+
+    made = engine_with(&bare, GRANTS);
+    forms = engine_with(&bare, GRANTS ",\"password_param_type\":[\"body\"]");
+    sessions = engine_with(&bare, ",\"auth_methods\":[\"session\",\"bearer\"],"
+                                  "\"session_secret\":\"0123456789abcdef0123456789abcdef\","
+                                  "\"store_secret\":\"0123456789abcdef0123456789abcdef\"");
+
+    CHECK_EQ(kb_engine_needs(NULL), 0);
+    CHECK_EQ(kb_engine_needs(bare_engine), 0);
+    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP);
+    CHECK_EQ(kb_engine_needs(forms), KB_NEEDS_HTTP | KB_NEEDS_FORM);
+    CHECK_EQ(kb_engine_needs(sessions), KB_NEEDS_HTTP | KB_NEEDS_STORE);
+
+    /* Without it, nobody is let through: not even by a token. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    decision = old_allow();
+    CHECK_EQ(kb_engine_decide(made, &facts, &decision), KB_E_ARGUMENT);
+    CHECK(is_empty(&decision));
+
+    memset(&later, 0, sizeof(later));
+    facts.http = http;
+
+    for (i = 0; i < SIZE_UP_TO(kb_http, form); i++) {
+        http->struct_size = i;
+        decision = old_allow();
+        CHECK_EQ(kb_engine_decide(made, &facts, &decision), KB_E_ARGUMENT);
+        CHECK(is_empty(&decision));
+    }
+
+    /* Who does not need it does not look at it. */
+
+    decide(bare_engine, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+
+    /* Its size, and that of a later header; all of it absent is none of it. */
+
+    for (i = 0; i < 2; i++) {
+        http->struct_size = i == 0 ? sizeof(*http) : sizeof(later);
+        decide(made, &facts, &decision);
+        CHECK_EQ(decision.step, KB_STEP_ALLOW);
+        CHECK(decision.check != NULL);
+        CHECK_EQ(kb_check_header(decision.check, 0, &name, &value), KB_OK);
+        CHECK(str_is(name, "authorization") && value.len > 7 && memcmp(value.ptr, "Bearer ", 7) == 0);
+        CHECK_EQ(kb_check_response_header(decision.check, 0, &name, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_detail(decision.check, &detail), KB_OK);
+        CHECK(detail.ptr == NULL);
+        kb_check_free(decision.check);
+    }
+
+    /* What is too long to be real is not taken for absent. */
+
+    members[0] = &http->method;
+    members[1] = &http->host;
+    members[2] = &http->target;
+    members[3] = &http->cookie;
+    members[4] = &http->accept;
+    members[5] = &http->origin;
+    members[6] = &http->fetch_site;
+    members[7] = &http->fetch_mode;
+    members[8] = &http->fetch_dest;
+    members[9] = &http->refresh_token;
+    members[10] = &http->form;
+
+    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        members[i]->ptr = (const uint8_t *) "";
+        members[i]->len = SIZE_MAX;
+        decision = old_allow();
+        CHECK_EQ(kb_engine_decide(made, &facts, &decision), KB_E_ARGUMENT);
+        CHECK(is_empty(&decision));
+        *members[i] = str_of(NULL);
+    }
+
+    /* A program that is refused gets JSON, and there is no more to it; a person gets a page, with headers. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.authorization = str_of(NULL);
+    facts.authorization_n = 0;
+    facts.http = http;
+    http->method = str_of("GET");
+    http->host = str_of("api.example");
+    http->target = str_of("/");
+    check_refused(made, &facts, "no_token", 401);
+
+    http->accept = str_of("text/html");
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_RESPOND);
+    CHECK_EQ(decision.response.status, 401);
+    CHECK(str_is(decision.response.content_type, "text/html; charset=utf-8"));
+    CHECK(decision.check != NULL);
+    CHECK_EQ(kb_check_step(decision.check), KB_STEP_RESPOND);
+
+    /* Nothing of the facts is kept. */
+
+    memset(&later, 0xa5, sizeof(later));
+    CHECK_EQ(kb_check_response(decision.check, &response), KB_OK);
+    CHECK(response.status == 401 && response.body.ptr == decision.response.body.ptr && response.body.len == decision.response.body.len);
+    CHECK(response.body.len > 15 && memcmp(response.body.ptr, "<!doctype html>", 15) == 0);
+
+    for (i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        CHECK_EQ(kb_check_response_header(decision.check, i, &name, &value), KB_OK);
+        CHECK(str_is(name, expected[i][0]) && str_is(value, expected[i][1]));
+    }
+
+    fill(&name);
+    fill(&value);
+    CHECK_EQ(kb_check_response_header(decision.check, i, &name, &value), KB_E_RANGE);
+    CHECK_EQ(kb_check_response_header(decision.check, SIZE_MAX, &name, &value), KB_E_RANGE);
+    CHECK_EQ(kb_check_response_header(decision.check, 0, NULL, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_response_header(decision.check, 0, &name, NULL), KB_E_NULL);
+    CHECK_EQ(kb_check_header(decision.check, 0, &name, &value), KB_E_STATE);
+    CHECK(untouched(&name) && untouched(&value));
+    kb_check_free(decision.check);
+
+    kb_engine_free(sessions);
+    kb_engine_free(forms);
+    kb_engine_free(made);
 }
 
 
@@ -1205,6 +1354,7 @@ main(int argc, char **argv)
     run_test("a certificate in the wrong form, new and remembered", test_form);
     run_test("kb_engine_decide: wrong arguments, and no old decision stays", test_decide_arguments);
     run_test("structs of a later header", test_larger_structs);
+    run_test("kb_http: who needs it, its size, and headers of an answer", test_http);
     run_test("no OpenSSL in the process", test_no_openssl);
     run_test("an allowed check: claims, headers, answers nobody asked for", test_check);
     run_test("checks that are NULL", test_check_null);

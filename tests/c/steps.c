@@ -1123,7 +1123,7 @@ test_struct_sizes(void)
     check = begin_opaque(engine);
     check_struct(kb_store, value, kb_check_store(check, arg));
     CHECK_EQ(kb_check_stored(check, NOW, KB_STORE_ABSENT, str_of(NULL)), KB_OK);
-    check_struct(kb_fetch, timeout_ms, kb_check_fetch(check, arg));
+    check_struct(kb_fetch, once, kb_check_fetch(check, arg));
     check_struct(kb_tls, verify, kb_engine_tls(engine, 0, arg));
     check_struct(kb_counter, divisor, kb_engine_counter(engine, 0, arg));
 

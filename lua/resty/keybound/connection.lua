@@ -465,11 +465,12 @@ end
 -- @tparam string host a name, or an IP address
 -- @tparam number port
 -- @tparam table timeouts `connect` (of the handshake too), `send`, `read`; ms
+-- @tparam boolean fresh never one out of the pool; do not keep it afterwards
 -- @treturn table|nil connection with `ask`, `send`, `receive`, `settimeouts`, `keepalive`, `close`; its `reused` tells
 --   whether it came from the pool
 -- @treturn nil|string "resolve", "connect", "tls", "certificate" (the server is not to be trusted) or "timeout"
 -- @treturn nil|string message
-function _M.open(profile, host, port, timeouts)
+function _M.open(profile, host, port, timeouts, fresh)
   if type(host) ~= "string" or not find(host, "^[%w%.%-_:%[%]]+$") then
     return nil, "resolve", "not a host name"
   end
@@ -482,7 +483,8 @@ function _M.open(profile, host, port, timeouts)
     return nil, "connect", err
   end
   sock:settimeouts(timeouts.connect, timeouts.send, timeouts.read)
-  local pool = format("keybound:%s|%d|%s|%s", host, port, server_name or "-", state.id)
+  -- A pool into which nothing is ever put is one out of which nothing comes.
+  local pool = fresh and "keybound:none" or format("keybound:%s|%d|%s|%s", host, port, server_name or "-", state.id)
   local ok
   ok, err = sock:connect(address, port, { pool = pool })
   if not ok then

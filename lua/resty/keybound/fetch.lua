@@ -47,6 +47,8 @@ local FRESH = 1
 -- Seconds between two lines about the same failure.
 local LOG_PAUSE = 10
 
+local FOR_ALL = { metadata = true, jwks = true }
+
 local OUTCOMES = {
   resolve = C.FETCH_RESOLVE,
   connect = C.FETCH_CONNECT,
@@ -143,7 +145,7 @@ local function attempt(flight, deadline)
   local timeouts = flight.timeouts
   local conn, kind, err = connection.open(flight.profile, flight.host, flight.port, {
     connect = min(timeouts.connect, left), send = min(timeouts.send, left), read = min(timeouts.read, left),
-  })
+  }, flight.once)
   if not conn then
     return nil, kind, err
   end
@@ -154,7 +156,7 @@ local function attempt(flight, deadline)
     conn:close()
     return nil, kind, err, conn.reused and stale
   end
-  if lib.kb_exchange_reusable(exchange) == 1 then
+  if not flight.once and lib.kb_exchange_reusable(exchange) == 1 then
     conn:keepalive(IDLE_MS, POOL_SIZE)
   else
     conn:close()
@@ -168,8 +170,7 @@ local function perform(flight)
   local ok, kind, err, stale
   for _ = 1, MAX_STALE do
     ok, kind, err, stale = attempt(flight, deadline)
-    -- A token request may have had its effect all the same: it is not made twice.
-    if ok or not stale or flight.endpoint == "token" then
+    if ok or not stale then
       break
     end
   end
@@ -276,8 +277,8 @@ end
 
 
 local function start(engine, flight)
-  -- What all requests wait for does not queue up behind single tokens.
-  if flight.endpoint ~= "introspection" or (not is_full(engine) and #engine.queue == 0) then
+  -- What all requests wait for does not queue up behind single tokens and users.
+  if FOR_ALL[flight.endpoint] or (not is_full(engine) and #engine.queue == 0) then
     promise(engine, flight)
   elseif not is_full(engine) then
     -- Those that nobody was left to take along go first.
@@ -332,6 +333,8 @@ local function begin(engine, check, key)
     profile = engine.profiles[tonumber(fetch.tls) + 1],
     issuer = string_of(fetch.issuer) or "-",
     endpoint = string_of(fetch.endpoint),
+    -- It may have had its effect although no answer came: it is not made twice.
+    once = fetch.once == 1,
     timeouts = {
       connect = fetch.connect_timeout_ms,
       send = fetch.send_timeout_ms,

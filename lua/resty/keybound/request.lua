@@ -2,22 +2,32 @@
 
 local library = require "resty.keybound.library"
 local base = require "resty.core.base"
+local bit = require "bit"
 local ffi = require "ffi"
 require "resty.core.var"
 
 local C = library.constants
 local lib = library.lib
 
+local band = bit.band
 local get_request = base.get_request
 local clear_header = ngx.req.clear_header
+local concat = table.concat
+local get_body_data = ngx.req.get_body_data
+local get_body_file = ngx.req.get_body_file
 local get_headers = ngx.req.get_headers
 local gsub = string.gsub
+local io_open = io.open
 local ipairs = ipairs
 local lower = string.lower
+local match = string.match
 local ngx_time = ngx.time
 local ngx_var = ngx.var
 local pairs = pairs
 local pcall = pcall
+local read_body = ngx.req.read_body
+local tonumber = tonumber
+local type = type
 
 local CERT_NONE = C.CERT_NONE
 local CERT_PEM = C.CERT_PEM
@@ -25,9 +35,13 @@ local FACT_EARLY_DATA = C.FACT_EARLY_DATA
 
 local facts = ffi.new("kb_facts")
 facts.struct_size = ffi.sizeof("kb_facts")
+local http = ffi.new("kb_http")
+http.struct_size = ffi.sizeof("kb_http")
+-- For good: an engine that does not need it does not read it.
+facts.http = http
 
--- `anchor`: the strings that `facts` points into, kept alive until the next request is read.
-local _M = { facts = facts, anchor = {} }
+-- `anchor`: the strings that `facts` and `http` point into, kept alive until the next request is read.
+local _M = { facts = facts, http = http, anchor = {} }
 
 
 -- Functions of lua-nginx-module, under names of our own: lua-resty-core and others declare them too, with other types
@@ -62,6 +76,26 @@ local AUTHORIZATION_LEN = #AUTHORIZATION
 local ARGS = "args"
 local ARGS_LEN = #ARGS
 local lowcase = ffi.new("char[?]", 32)
+
+-- Longer forms hold no credentials.
+local MAX_FORM = 16384
+local FORM = "application/x-www-form-urlencoded"
+-- Since then nginx joins headers of one name into its variable, by a comma and a space; before, it shows the first.
+local SHOWS_ALL = ngx.config.nginx_version >= 1023000
+
+-- Members of `http`, and nginx's variable of each.
+local HTTP = {
+  { str = http.method, name = "request_method" },
+  { str = http.host, name = "http_host" },
+  { str = http.target, name = "request_uri" },
+  { str = http.cookie, name = "http_cookie" },
+  { str = http.accept, name = "http_accept" },
+  { str = http.origin, name = "http_origin" },
+  { str = http.fetch_site, name = "http_sec_fetch_site" },
+  { str = http.fetch_mode, name = "http_sec_fetch_mode" },
+  { str = http.fetch_dest, name = "http_sec_fetch_dest" },
+  { str = http.refresh_token, name = "http_refresh_token" },
+}
 
 
 -- nginx's variable of a header, by its name.
@@ -110,8 +144,8 @@ local function set_by_pointer(s, r, name, len)
 end
 
 
-local function set_by_string(s, name)
-  local v = ngx_var[name]
+--- Sets a kb_str from a string, which is kept under a name.
+local function set_string(s, name, v)
   _M.anchor[name] = v
   if v then
     s.ptr, s.len = ffi.cast("const uint8_t *", v), #v
@@ -119,6 +153,11 @@ local function set_by_string(s, name)
   end
   s.ptr, s.len = nil, 0
   return 0
+end
+
+
+local function set_by_string(s, name)
+  return set_string(s, name, ngx_var[name])
 end
 
 
@@ -152,6 +191,49 @@ local function fill_from_variable(r)
   facts.flags = ngx_var.ssl_early_data == "1" and FACT_EARLY_DATA or 0
   local pem = set_by_string(facts.client_cert, "ssl_client_raw_cert")
   facts.client_cert_form = pem == 1 and CERT_PEM or CERT_NONE
+end
+
+
+--- Several tokens are none: they are joined to something that cannot be one.
+local function join_refresh_tokens()
+  local values = get_headers(0)["refresh-token"]
+  if type(values) == "table" then
+    set_string(http.refresh_token, "refresh_token", concat(values, ", "))
+  end
+end
+
+
+local function fill_http(r, form)
+  for i = 1, #HTTP do
+    local one = HTTP[i]
+    if var_get then
+      set_by_pointer(one.str, r, one.name, #one.name)
+    else
+      set_by_string(one.str, one.name)
+    end
+  end
+  if http.refresh_token.ptr ~= nil and not SHOWS_ALL then
+    join_refresh_tokens()
+  end
+  set_string(http.form, "form", form)
+end
+
+
+--- The body of a request that sends a form; the upstream gets it all the same. It yields.
+-- @treturn string|nil nil where there is none, and where it is too long
+local function read_form()
+  local size = ngx_var.request_method == "POST" and tonumber(ngx_var.content_length)
+  if not size or size > MAX_FORM or match(lower(ngx_var.content_type or ""), "^[^;%s]*") ~= FORM then
+    return nil
+  end
+  read_body()
+  local body, name = get_body_data(), get_body_file()
+  local file = not body and name and io_open(name, "rb")
+  if file then
+    body = file:read(MAX_FORM)
+    file:close()
+  end
+  return body
 end
 
 
@@ -192,6 +274,28 @@ function _M.filler(source)
     return nil, "certificate_source: this nginx does not give its SSL object; use variable"
   end
   return fill_from_ssl
+end
+
+
+--- Adds what an engine needs besides.
+-- @tparam function fill from `filler`
+-- @tparam number needs of `kb_engine_needs()`
+-- @treturn function fills `facts` from a request; it yields where there may be a form
+function _M.with_needs(fill, needs)
+  if band(needs, C.NEEDS_HTTP) == 0 then
+    return fill
+  end
+  if band(needs, C.NEEDS_FORM) == 0 then
+    return function(r)
+      fill(r)
+      fill_http(r)
+    end
+  end
+  return function(r)
+    local form = read_form()
+    fill(r)
+    fill_http(r, form)
+  end
 end
 
 

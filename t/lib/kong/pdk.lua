@@ -136,6 +136,14 @@ local function request(host)
     get_path = within(REQUEST, function() return normalized(raw_path()) end),
     get_raw_path = within(REQUEST, raw_path),
     get_raw_query = within(REQUEST, function() return ngx.var.args or "" end),
+    get_raw_body = within("rewrite, access, response, error, admin_api", function()
+      req.read_body()
+      local body = req.get_body_data()
+      if not body and req.get_body_file() then
+        return nil, "request body did not fit into client body buffer, consider raising 'client_body_buffer_size'"
+      end
+      return body or ""
+    end),
     get_forwarded_scheme = within(REQUEST, function() return lower(forwarded("x-forwarded-proto", ngx.var.scheme)) end),
     get_forwarded_host = within(REQUEST, function() return lower(forwarded("x-forwarded-host", ngx.var.host)) end),
     get_forwarded_port = within(REQUEST, function()

@@ -119,7 +119,10 @@ end
 -- @treturn nil|string the option, or "" where it is about none
 -- @treturn nil|string message
 local function check_part(part, options)
-  local ok, err, path = keybound.check(encode(part))
+  local ok, err, path = keybound.check(encode(part), { store = plugin.store_of(options) })
+  if path == "store" then
+    return "shared_dict", "required for logins and sessions, or redis: what all workers must know of them is kept there"
+  end
   local option = path and match(path, "^[%w_]+")
   -- What a reference stands for is known to the workers only.
   if ok or (option and is_reference(options[option])) then

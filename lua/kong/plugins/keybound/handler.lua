@@ -117,10 +117,23 @@ end
 
 
 local function log_refusal(what, decision)
-  kong.log.warn(what, ", reason=", decision.reason, ", status=", decision.status or "-", ", token=",
-                decision.token_id or "-", decision.detail and ", detail=" or "", decision.detail or "")
-  if decision.reason == "certificate_missing" then
+  -- What a logout could not revoke is for the operator.
+  local is_usual = what == "answered" and not (decision.reason == "logged_out" and decision.detail)
+  local log = is_usual and kong.log.notice or kong.log.warn
+  log(what, ", reason=", decision.reason, ", status=", decision.status or "-", ", token=",
+      decision.token_id or "-", decision.detail and ", detail=" or "", decision.detail or "")
+  if decision.reason == "certificate_missing" or decision.reason == "session_certificate_missing" then
     warn_of_listener()
+  end
+end
+
+
+--- Adds cookies to those that are set already, whatever comes of the request; others do not see them.
+local function add_cookies(decision)
+  local cookies = decision.response_headers["set-cookie"]
+  decision.response_headers["set-cookie"] = nil
+  for _, cookie in ipairs(cookies or {}) do
+    kong.response.add_header("Set-Cookie", cookie)
   end
 end
 
@@ -155,7 +168,11 @@ local function refuse(instance, decision)
     kong.log.notice("anonymous, reason=", decision.reason, ", token=", decision.token_id or "-")
     return
   end
-  log_refusal("refused", decision)
+  -- Below 400 a login begins or ends.
+  log_refusal(decision.status < 400 and "answered" or "refused", decision)
+  for name, value in pairs(decision.response_headers) do
+    kong.response.set_header(name, value)
+  end
   return kong.response.exit(decision.status, decision.body, {
     ["WWW-Authenticate"] = decision.www_authenticate,
     ["Retry-After"] = decision.retry_after,
@@ -192,6 +209,9 @@ local function allow(instance, decision)
   local token, consumer, err = decision.claims, nil, nil
   if not token then
     return fail("the claims cannot be read")
+  end
+  if decision.detail then
+    kong.log.notice("note, detail=", decision.detail)
   end
   if conf.consumer_claim then
     local name = claims.text(claims.at(token, conf.consumer_claim))
@@ -279,6 +299,7 @@ function Keybound:access(conf)
   if not decision then
     return fail(err)
   end
+  add_cookies(decision)
   if decision.reason == "allowed" then
     return allow(instance, decision)
   end
@@ -292,7 +313,7 @@ end
 
 function Keybound:header_filter()
   local decision = kong.ctx.plugin.decision
-  for name, value in pairs(decision and decision.response_headers or {}) do
+  for name, value in pairs(decision and decision.allowed and decision.response_headers or {}) do
     kong.response.set_header(name, value)
   end
 end

@@ -121,9 +121,12 @@ function _M.engine_part(options)
 end
 
 
+--- Whether a value is a reference, or one of its elements is.
 function _M.is_reference(value)
-  if type(value) == "table" then
-    value = value[1]
+  for _, element in ipairs(type(value) == "table" and value or {}) do
+    if _M.is_reference(element) then
+      return true
+    end
   end
   return type(value) == "string" and find(value, "^{vault://.*}$") ~= nil
 end

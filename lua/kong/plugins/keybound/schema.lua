@@ -8,6 +8,9 @@ local typedefs = require "kong.db.schema.typedefs"
 local require = require
 
 
+local AUTH_METHODS = {
+  "session", "bearer", "introspection", "refresh_token", "password", "client_credentials", "authorization_code",
+}
 local METHODS = {
   "tls_client_auth", "self_signed_tls_client_auth", "client_secret_basic", "client_secret_post", "client_secret_jwt",
   "private_key_jwt", "none",
@@ -19,6 +22,8 @@ local CLIENT_ALGORITHMS = {
 
 local text = { type = "string" }
 local method = { type = "string", one_of = METHODS }
+local auth_method = { type = "string", one_of = AUTH_METHODS }
+local place = { type = "string", one_of = { "header", "body" } }
 local secret = { type = "string", referenceable = true, encrypted = true }
 
 
@@ -64,7 +69,7 @@ local fields = {
   { insecure_any_audience = boolean(false) },
   { issuers_allowed = array(text) },
   { endpoint_hosts = array(text) },
-  { auth_methods = array { type = "string", one_of = { "bearer", "introspection" } } },
+  { auth_methods = array(auth_method) },
   { proof_of_possession_mtls = { type = "string", one_of = { "strict", "optional", "off" }, default = "strict" } },
   { proof_of_possession_auth_methods_validation = boolean(true) },
   { client_certificate_validity = boolean(false) },
@@ -137,6 +142,43 @@ local fields = {
   { send_timeout = integer(1, 60000, 1000) },
   { read_timeout = integer(1, 60000, 2000) },
   { store_secret = secret },
+
+  -- Logins and sessions.
+  { session_secret = secret },
+  { session_previous_secrets = array(secret) },
+  { session_audience = text },
+  { session_storage = { type = "string", one_of = { "cookie", "store" }, default = "cookie" } },
+  { session_cookie_name = { type = "string", default = "__Host-session" } },
+  { session_cookie_same_site = { type = "string", one_of = { "Strict", "Lax", "None" }, default = "Lax" } },
+  { session_rolling_timeout = integer(0, 31536000, 3600) },
+  { session_idling_timeout = integer(0, 31536000, 900) },
+  { session_absolute_timeout = integer(0, 31536000, 86400) },
+  { session_bind_certificate = boolean(false) },
+  { disable_session = array(auth_method) },
+  { refresh_tokens = boolean(true) },
+  { refresh_margin = integer(0, 3600, 30) },
+  { redirect_uri = one(text) },
+  { scopes = array(text, { "openid" }) },
+  { login_timeout = integer(60, 3600, 600) },
+  { authorization_endpoint = text },
+  { authorization_query_args_names = array(text) },
+  { authorization_query_args_values = array(secret) },
+  { pushed_authorization_request_endpoint = text },
+  { require_pushed_authorization_requests = boolean() },
+  { token_post_args_names = array(text) },
+  { token_post_args_values = array(secret) },
+  { password_param_type = array(place, { "header" }) },
+  { client_credentials_param_type = array(place, { "header" }) },
+  { upstream_client_credentials = boolean(false) },
+  { upstream_client_credentials_args_names = array(text) },
+  { upstream_client_credentials_args_values = array(secret) },
+  { end_session_endpoint = text },
+  { logout_uri_suffix = text },
+  { logout_methods = array({ type = "string", one_of = { "GET", "POST", "DELETE" } }, { "POST", "DELETE" }) },
+  { logout_revoke = boolean(true) },
+  { logout_revoke_access_token = boolean(true) },
+  { logout_revoke_refresh_token = boolean(true) },
+  { logout_redirect_uri = one(text) },
 
   -- What upstream and client get.
   { upstream_headers_claims = array(text) },
