@@ -20,6 +20,8 @@ const MAX_REQUEST_URI: usize = 2048;
 pub(crate) struct TokenSet {
     pub(crate) tokens: Tokens,
     pub(crate) id_token: Option<Zeroizing<String>>,
+    /// Whether another request got the same.
+    pub(crate) is_shared: bool,
 }
 
 fn accept_json() -> Vec<(String, String)> {
@@ -66,6 +68,7 @@ impl Server {
                 scope: response.scope,
             },
             id_token: response.id_token,
+            is_shared: fetched.joined,
         })
     }
 

@@ -231,8 +231,9 @@ impl Session {
         if self.created.max(self.renewed).max(self.used) > now.saturating_add(SKEW) {
             return Age::Early;
         }
-        // Where nothing asks when it was used, that is not worth a write.
-        let idle = timeouts.idling != 0 && now.saturating_sub(self.used) >= USED_STEP.min(timeouts.idling / 4);
+        // Where nothing asks when it was used, too: what is written is looked for in the store before, and so a logout is noticed.
+        let step = if timeouts.idling == 0 { USED_STEP } else { USED_STEP.min(timeouts.idling / 4) };
+        let idle = now.saturating_sub(self.used) >= step;
         if idle || self.renews(now, timeouts) { Age::Touch } else { Age::Fresh }
     }
 
@@ -252,9 +253,17 @@ impl Session {
 
     /// Seconds that an entry of the store lives when it is written at `now`: at least 1, and to the first of the timeouts.
     pub(crate) fn ttl(&self, now: i64, timeouts: &Timeouts) -> u32 {
+        self.left(self.renewed, now, timeouts)
+    }
+
+    /// Likewise of what all copies of the session are told: one of them may have been renewed a moment ago.
+    pub(crate) fn ttl_of_copies(&self, now: i64, timeouts: &Timeouts) -> u32 {
+        self.left(now, now, timeouts)
+    }
+
+    fn left(&self, renewed: i64, now: i64, timeouts: &Timeouts) -> u32 {
         let left = |since: i64, timeout: i64| (timeout != 0).then(|| since.saturating_add(timeout).saturating_sub(now));
-        let all =
-            [left(self.created, timeouts.absolute), left(self.renewed, timeouts.rolling), left(now, timeouts.idling)];
+        let all = [left(self.created, timeouts.absolute), left(renewed, timeouts.rolling), left(now, timeouts.idling)];
         let shortest = all.into_iter().flatten().min().unwrap_or(LONGEST);
         u32::try_from(shortest.max(1)).unwrap_or(u32::MAX)
     }
@@ -476,14 +485,12 @@ mod tests {
 
     #[test]
     fn a_use_is_written_once_a_minute_or_in_a_quarter_of_the_idling_timeout() {
-        for (idling, step) in [(3600, 60), (240, 60), (239, 59), (100, 25), (8, 2), (4, 1)] {
+        for (idling, step) in [(3600, 60), (240, 60), (239, 59), (100, 25), (8, 2), (4, 1), (0, 60)] {
             let timeouts = Timeouts { idling, ..NONE };
             assert_eq!(at(-9, -9, -(step - 1)).age(NOW, &timeouts), Age::Fresh, "{idling}");
             assert_eq!(at(-9, -9, -step).age(NOW, &timeouts), Age::Touch, "{idling}");
         }
         assert_eq!(at(0, 0, 0).age(NOW, &Timeouts { idling: 3, ..NONE }), Age::Touch);
-        // Where nothing depends on it, it is not written.
-        assert_eq!(at(-9000, -9000, -9000).age(NOW, &NONE), Age::Fresh);
     }
 
     #[test]

@@ -60,12 +60,16 @@ impl Engine {
         let max_age = u32::try_from(code.timeout).ok();
         // The browser comes back from another site: with `Strict` it would not bring the cookie.
         let mut cookies = cookie::write(&jar, &name, &sealed, SameSite::Lax, max_age).ok_or(Reason::InternalError)?;
-        // Logins that were begun and not ended, where there are too many.
+        // Where too many logins were begun and not ended, the oldest give way: those come first (RFC 6265 §5.4).
         let others: Vec<&str> = jar.names_with(&sessions.login_prefix()).collect();
-        let size = |name: &&str| jar.get(name).ok().flatten().map_or(0, <[u8]>::len);
-        let sizes = others.iter().map(size).chain(cookies.iter().map(String::len));
-        if sizes.fold(0usize, usize::saturating_add) > MAX_UNDER_WAY {
-            cookies.extend(others.into_iter().flat_map(|name| cookie::clear(&jar, name, SameSite::Lax)));
+        let size = |name: &str| name.len().saturating_add(jar.get(name).ok().flatten().map_or(0, <[u8]>::len));
+        let own = cookies.iter().map(String::len).fold(0usize, usize::saturating_add);
+        let mut total = others.iter().map(|name| size(name)).fold(own, usize::saturating_add);
+        for name in others {
+            if total > MAX_UNDER_WAY {
+                total = total.saturating_sub(size(name));
+                cookies.extend(cookie::clear(&jar, name, SameSite::Lax));
+            }
         }
         Ok(redirect(Reason::LoginStarted, authorization::url(&endpoint, &parameters), cookies))
     }
@@ -191,7 +195,7 @@ impl Engine {
         ];
         let flight = shared::hash(Domain::Code, &[&server.trust, transaction.nonce.as_bytes()]);
         let set = server.token(host, form, &logins.token_arguments, None, flight).await;
-        let TokenSet { mut tokens, id_token } = set.map_err(|error| match error {
+        let TokenSet { mut tokens, id_token, .. } = set.map_err(|error| match error {
             TokenError::Refused(code) => Refusal::new(Reason::CodeRefused, code.unwrap_or_default()),
             TokenError::Client(detail) => Refusal::new(Reason::ClientRefused, detail),
             TokenError::Unavailable(detail) => Refusal::new(Reason::ServerUnavailable, detail),

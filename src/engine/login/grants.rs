@@ -77,7 +77,7 @@ impl Engine {
             return Err(Refusal::new(Reason::CredentialsRefused, "client_id is the gateway's own"));
         }
         let names = self.names(server, &wanted);
-        let (mut session, was_kept) = self.granted(host, logins, server, &wanted, &names).await?;
+        let (mut session, mut was_kept) = self.granted(host, logins, server, &wanted, &names).await?;
         // The token is bound to the gateway, if it is bound.
         let holder = Holder::Gateway(None);
         let mut judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
@@ -87,14 +87,20 @@ impl Engine {
             self.forget_grant(host, server, &names).await;
             if was_kept {
                 // It was revoked meanwhile, and the credentials are still good for another.
-                (session, _) = self.granted(host, logins, server, &wanted, &names).await?;
+                (session, was_kept) = self.granted(host, logins, server, &wanted, &names).await?;
                 judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
             }
         }
         let judged = judged?;
         let mut tokens = session.tokens.clone();
-        if wanted.method == Method::ClientCredentials {
+        let has_it_alone = match wanted.method {
             // It is the client's, and the gateway could not use it.
+            Method::ClientCredentials => false,
+            // Of two sessions that spend it, the server takes one for a thief's (RFC 9700 §4.14.2).
+            Method::Password => !was_kept,
+            _ => true,
+        };
+        if !has_it_alone {
             tokens.refresh_token = None;
         }
         let new = tokens.refresh_token.clone().filter(|_| wanted.method == Method::RefreshToken);
@@ -170,7 +176,8 @@ impl Engine {
             return Ok((grant.session, true));
         }
         let set = server.token(host, wanted.form.clone(), wanted.arguments, wanted.auth.as_ref(), names.place).await;
-        let TokenSet { mut tokens, id_token } = set.map_err(|error| self.no_grant(error, wanted, names, host.now()))?;
+        let TokenSet { mut tokens, id_token, is_shared } =
+            set.map_err(|error| self.no_grant(error, wanted, names, host.now()))?;
         let subject = match &id_token {
             Some(token) => {
                 let expected = self.expected(logins, server, &tokens.access_token, None, None);
@@ -195,7 +202,7 @@ impl Engine {
         let ttl = grant.until.saturating_sub(now);
         server.shared.write_of(host, &wanted.credentials, names.hash, now, &text, ttl).await;
         self.keep_grant(names, &grant, now);
-        Ok((grant.session, false))
+        Ok((grant.session, is_shared))
     }
 
     fn keep_grant(&self, names: &Names, grant: &Grant, now: i64) {

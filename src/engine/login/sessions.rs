@@ -396,7 +396,7 @@ impl Engine {
     /// Ends a session for all who have its cookie; false if the store failed.
     pub(super) async fn end_session(&self, host: &Host, sessions: &Sessions, visit: &Visit, session: &Session) -> bool {
         let Ok(store) = self.store() else { return false };
-        let ttl = session.ttl(host.now(), &sessions.timeouts);
+        let ttl = session.ttl_of_copies(host.now(), &sessions.timeouts);
         // First: who writes the session meanwhile looks for this behind it.
         let is_told = store.keep(host, sessions.end_key(&visit.host, &session.id), b"over".to_vec(), ttl).await;
         let is_gone = !sessions.in_store || store.delete(host, sessions.key(&visit.host, &session.id)).await;
@@ -487,7 +487,7 @@ impl Engine {
             }
             Err(TokenError::Unavailable(detail) | TokenError::Client(detail)) => {
                 // The lock stays for a while: others do not ask in vain.
-                shared.write_lock(host, lock, FAILED, REST).await;
+                shared.delete(host, lock).await;
                 return if lives(host.now()) {
                     Refreshed::Pending
                 } else {
@@ -514,7 +514,8 @@ impl Engine {
             ("grant_type".to_owned(), "refresh_token".to_owned()),
             ("refresh_token".to_owned(), String::clone(&token)),
         ];
-        let TokenSet { mut tokens, id_token } = server.token(host, form, &logins.token_arguments, None, flight).await?;
+        let TokenSet { mut tokens, id_token, .. } =
+            server.token(host, form, &logins.token_arguments, None, flight).await?;
         let id_token = match id_token {
             Some(id_token) => {
                 let expected = self.expected(logins, server, &tokens.access_token, None, session.subject.as_deref());
