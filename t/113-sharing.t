@@ -6,7 +6,7 @@ master_on();
 workers(2);
 worker_connections(1024);
 
-my $SECRET = 'a secret of all gateways, of 32 characters or more';
+our $SECRET = 'a secret of all gateways, of 32 characters or more';
 
 # `engine` may use `as`: an engine that introspects as `gateway`, on the store `shared` or on another; `rd`: on Redis. Each engine NAME is
 # behind the location /NAME.
@@ -88,63 +88,6 @@ sub revoke { as_request('/token/revocation', { token => $_[0] }, client => 'any'
 sub master { return Test::Nginx::Util::get_pid_from_pidfile('sharing') }
 sub worker_pids { my $master = master(); return sort split /\n/, (command('', 'pgrep', '-P', $master))[1] }
 
-# A second nginx, with the configuration of the block's own, changed by CHANGE; on_second(CODE): what `call` and the like in there ask
-my ($second, $second_port);
-sub start_second {
-    my ($change) = @_;
-    my $root = "$RUN/second";
-    mkdir $_ for $root, "$root/logs", "$root/html";
-    my ($plain, $tls) = Keybound::_free_ports(2);
-    my $conf = read_file("$ENV{TEST_NGINX_SERVROOT}/conf/nginx.conf");
-    $conf =~ s/\Q$ENV{TEST_NGINX_SERVROOT}\E/$root/g;
-    $conf =~ s/127\.0\.0\.1:$Keybound::TLS_PORT\b/127.0.0.1:$tls/g;
-    $conf =~ s/127\.0\.0\.1:$Keybound::PORT\b/127.0.0.1:$plain/g;
-    $conf =~ s/\Q$SECRET\E/another secret, of somebody else, for somebody else/g if ($change // '') eq 'secret';
-    write_file("$root/nginx.conf", $conf);
-    my ($status, $out, $err) = command('', $ENV{TEST_NGINX_BINARY}, '-p', "$root/", '-e', "$root/logs/error.log", '-c', "$root/nginx.conf");
-    $status == 0 or die "the second nginx: $err\n";
-    for (1 .. 200) {
-        last if -s "$root/logs/nginx.pid";
-        pause(0.02);
-    }
-    ($second, $second_port) = (read_file("$root/logs/nginx.pid") + 0, $tls);
-}
-sub stop_second {
-    return unless $second;
-    kill TERM => $second;
-    for (1 .. 500) {
-        last unless kill 0 => $second;
-        pause(0.02);
-    }
-    undef $second;
-}
-my $owner = $$;
-END { local $?; stop_second() if $$ == $owner }
-sub on_second {
-    my ($code) = @_;
-    local $Keybound::TLS_PORT = $second_port;
-    return $code->();
-}
-
-sub redis {
-    my ($status, $out, $err) = command('', qw(redis-cli -h 127.0.0.1 -p), Keybound::redis_start(), @_);
-    $status == 0 or die "redis-cli: $err\n";
-    chomp $out;
-    return $out;
-}
-sub redis_keys {
-    # As Redis quotes them: keys are not text.
-    my ($status, $out) = command('return redis.call("KEYS", "*")', qw(redis-cli -h 127.0.0.1 -p), Keybound::redis_start(), qw(--no-raw EVAL), <<'EOL', 0);
-local t = {}
-for i, key in ipairs(redis.call("KEYS", "*")) do
-    local hex = function(s) return (s:gsub(".", function(c) return string.format("%02x", c:byte()) end)) end
-    local value = redis.call("GET", key)
-    t[i] = hex(key) .. ":" .. hex(value) .. ":" .. redis.call("PTTL", key)
-end
-return t
-EOL
-    return map { my ($key, $value, $ttl) = split /:/; { key => pack('H*', $key), value => pack('H*', $value), ttl => $ttl } } $out =~ /"([0-9a-f:-]+)"/g;
-}
 # What is in all values, changed by Lua
 sub redis_change {
     my ($change) = @_;
@@ -217,7 +160,7 @@ for (['opaque', 'client', 200], ['bad', 'client', 401]) {
 kb = rd {}
 --- run
 redis('FLUSHALL');
-start_second();
+second_start();
 define(opaque => opaque(), jwt => { as => 'any', cert => 'client' });
 named_token($_) for qw(opaque jwt);
 clear();
@@ -229,8 +172,8 @@ for my $token (qw(opaque jwt)) {
 }
 my $seen = json([ introspected(), scalar(asked('/jwks')), scalar(asked('/.well-known/openid-configuration')) ]);
 is($seen, '[1,1,1]', 'one of each');
-stop_second();
-start_second('secret');
+second_stop();
+second_start(sub { s{\Q$SECRET\E}{another secret, of somebody else, for somebody else}g });
 define(new => opaque());
 named_token('new');
 clear();
@@ -241,7 +184,7 @@ on_second(sub { is(call(cert => 'thief', token => 'new', path => '/kb')->{status
 is(introspected(), 2, 'it asked for itself') or diag(introspected());
 on_second(sub { is(call(cert => 'client', token => 'jwt', path => '/kb')->{status}, 200, 'the second, JWT') });
 is(scalar(asked('/jwks')), 1, 'it fetched keys for itself');
-stop_second();
+second_stop();
 --- timeout: 60
 --- no_error_log
 [error]
@@ -302,13 +245,13 @@ for my $name (sort keys %changes) {
 }
 # A new gateway finds nothing but changed entries.
 redis_change('value = value .. "x"');
-start_second();
+second_start();
 clear();
 define(jwt => { as => 'any', cert => 'client' });
 on_second(sub { is(call(cert => 'client', token => $_, path => '/kb')->{status}, 200, "a new gateway: $_") }) for qw(opaque jwt);
 on_second(sub { is(call(cert => 'thief', token => $_, path => '/kb')->{status}, 401, "a new gateway: $_, of a thief") }) for qw(opaque jwt);
 is(introspected() > 0 && scalar(asked('/jwks')) > 0, 1, 'it asked the server');
-stop_second();
+second_stop();
 --- timeout: 60
 --- no_error_log
 [error]

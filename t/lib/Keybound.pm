@@ -23,7 +23,8 @@
 #                                    $AS_MTLS and $AS2_MTLS where they are for mutual TLS. Their tokens: see `token`
 #   browse, login, jar               nginx-test/browser.mjs, which goes to the TLS server as https://api.test and logs in at these
 #   peer_start, peer_script, peer_log   nginx-test/peer.mjs, which does what it is told; $PEER is https:// and its address
-#   redis_start, redis_stop          a Redis that keeps nothing; $REDIS is its port
+#   redis_start, redis_stop          a Redis that keeps nothing; $REDIS is its port. redis, redis_keys: what is in it
+#   second_start, second_stop, on_second   a second nginx, with the configuration of the block's own
 package Keybound;
 
 use strict;
@@ -78,6 +79,7 @@ our @EXPORT = qw(
     call calls_on_one_connection at_once s_client start_s_client finish_s_client header
     check reasons log_mark log_since command json read_file write_file
     as_start as_stop as_log as_control as_request asked browse login jar peer_start peer_script peer_log peer_control redis_start redis_stop
+    redis redis_keys second_start second_stop on_second
     traffic landed flood
 );
 
@@ -372,6 +374,7 @@ END {
     # A forked child has no servers of its own; and what is ended here must not be the exit status.
     if ($$ == $OWNER) {
         local ($?, $@);
+        second_stop();
         _end($_) for values(%servers), $redis // ();
     }
 }
@@ -457,6 +460,23 @@ sub redis_start {
 sub redis_stop {
     _end($redis) if $redis;
     undef $redis;
+}
+
+# redis(WORDS...): what it answers
+sub redis { return _output('', qw(redis-cli -h 127.0.0.1 -p), redis_start(), @_) =~ s/\n\z//r }
+
+# redis_keys(): all that is in it: { key, value, ttl }. Keys are not text.
+sub redis_keys {
+    my $out = redis('--no-raw', 'EVAL', <<'EOL', 0);
+local t = {}
+for i, key in ipairs(redis.call("KEYS", "*")) do
+    local hex = function(s) return (s:gsub(".", function(c) return string.format("%02x", c:byte()) end)) end
+    local value = redis.call("GET", key)
+    t[i] = hex(key) .. ":" .. hex(value) .. ":" .. redis.call("PTTL", key)
+end
+return t
+EOL
+    return map { my ($key, $value, $ttl) = split /:/; { key => pack('H*', $key), value => pack('H*', $value), ttl => $ttl } } $out =~ /"([0-9a-f:-]+)"/g;
 }
 
 
@@ -575,7 +595,7 @@ sub jar {
 sub _jar_file { return "$RUN/" . ($_[0] // 'jar') . '.cookies' }
 
 # s_client(%call): one request by openssl s_client, TLS and HTTP as the caller says
-#   cert, token, tls, host, path: as for `call`; sni; save, resume: files of a session; no_ticket; early: as early data;
+#   cert, token, tls, host, path, headers: as for `call`; sni; save, resume: files of a session; no_ticket; early: as early data;
 #   again: the same call is made a second time on the connection, so many seconds later
 sub s_client { return finish_s_client(start_s_client(@_)) }
 
@@ -584,6 +604,7 @@ sub start_s_client {
     my $host = $call{host} // 'api.test';
     my $request = "GET " . ($call{path} // '/') . " HTTP/1.1\r\nHost: $host\r\n";
     $request .= 'Authorization: Bearer ' . named_token($call{token}) . "\r\n" if ($call{token} // '-') ne '-';
+    $request .= "$_\r\n" for @{ $call{headers} // [] };
     my ($more, $last) = ("$request\r\n", "${request}Connection: close\r\n\r\n");
     my @words = (qw(openssl s_client -quiet -connect), "127.0.0.1:$TLS_PORT", '-servername', $call{sni} // $host,
         '-CAfile', "$PKI/ca.crt", '-verify_return_error');
@@ -649,8 +670,8 @@ sub landed {
 
 # --- What came of a request
 
-my $ERROR_LOG = "$ENV{TEST_NGINX_SERVROOT}/logs/error.log";
-my $mark = 0;
+our $ERROR_LOG = "$ENV{TEST_NGINX_SERVROOT}/logs/error.log";
+our $mark = 0;
 sub log_mark { return $mark = -s $ERROR_LOG // 0 }
 
 # The error log since the last log_mark.
@@ -664,6 +685,46 @@ sub log_since {
 # What keybound, or its Kong plugin, logged since the last mark, as "STATUS REASON".
 sub reasons {
     return map { /(?:keybound: |\[keybound\] )refused, reason=(\w+), status=(\d+)/ ? "$2 $1" : () } split /\n/, log_since();
+}
+
+my ($second, $second_port);
+
+# second_start(CHANGE): a second nginx, with the configuration of the block's own, which CHANGE may change in $_
+sub second_start {
+    my ($change) = @_;
+    my $root = "$RUN/second";
+    mkdir $_ for $root, "$root/logs", "$root/html";
+    my ($plain, $tls) = _free_ports(2);
+    my $conf = read_file("$ENV{TEST_NGINX_SERVROOT}/conf/nginx.conf");
+    $conf =~ s/\Q$ENV{TEST_NGINX_SERVROOT}\E/$root/g;
+    $conf =~ s/127\.0\.0\.1:$TLS_PORT\b/127.0.0.1:$tls/g;
+    $conf =~ s/127\.0\.0\.1:$PORT\b/127.0.0.1:$plain/g;
+    $change->() for $change ? $conf : ();
+    write_file("$root/nginx.conf", $conf);
+    _output('', $ENV{TEST_NGINX_BINARY}, '-p', "$root/", '-e', "$root/logs/error.log", '-c', "$root/nginx.conf");
+    for (1 .. 200) {
+        last if -s "$root/logs/nginx.pid";
+        sleep 0.02;
+    }
+    ($second, $second_port) = (read_file("$root/logs/nginx.pid") + 0, $tls);
+}
+
+sub second_stop {
+    return unless $second;
+    kill TERM => $second;
+    for (1 .. 500) {
+        last unless kill 0 => $second;
+        sleep 0.02;
+    }
+    undef $second;
+}
+
+# on_second(CODE): what `call` and the like in there ask, and the log that is looked at, are those of the second one
+sub on_second {
+    my ($code) = @_;
+    local ($TLS_PORT, $ERROR_LOG, $mark) = ($second_port, "$RUN/second/logs/error.log", 0);
+    log_mark();
+    return $code->();
 }
 
 # All reason codes, for looking whether one leaks.
