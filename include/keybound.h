@@ -20,6 +20,20 @@
  * The host's duty: after each call that returns KB_OK, read the step, do what it says exactly once, feed the answer back. Anything
  * but KB_STEP_ALLOW is a refusal, and so is an error, or stopping half way. KB_STEP_ALLOW with another reason than KB_REASON_ALLOWED is
  * a request that only the option report_only lets through: log it.
+ *
+ * Logins, sessions and grants: kb_engine_needs() is then not 0, and the host has a little more to do.
+ *  - KB_NEEDS_HTTP: it sets kb_facts.http, and asks about every request of the host that browsers see. The paths of redirect_uri and
+ *    logout_uri_suffix are answered by keybound itself, and need nothing behind them.
+ *  - KB_NEEDS_FORM: it reads the body of a form first, and the upstream still gets it.
+ *  - KB_NEEDS_STORE: it refuses to start without a store that all of its workers share, and all nodes that serve the same host.
+ *  - KB_STEP_RESPOND may be a 302 or 200, too: with the reasons login_started, login_completed and logged_out nothing was refused, and
+ *    the request does not go on all the same.
+ *  - The headers of kb_check_response_header() go to the client with KB_STEP_RESPOND and with KB_STEP_ALLOW: location, cookies. Each
+ *    set-cookie is a header of its own.
+ *  - The headers of kb_check_header() take the place of what the client sent: authorization has the token that the upstream is to see,
+ *    cookie what is left of the client's without keybound's own.
+ * What else it takes, are steps: codes, passwords and refresh tokens travel by KB_STEP_FETCH, what is good once is noted by
+ * KB_STEP_STORE. tests/c/login.c in the source is a whole host.
  */
 
 
@@ -81,7 +95,7 @@
 // Proxy the request, with the header changes that the check names.
 #define KB_STEP_ALLOW 1
 
-// Answer the client with the given status, challenge and body.
+// Answer the client with the given status, challenge, headers and body: a refusal, or what sends a browser on.
 #define KB_STEP_RESPOND 2
 
 // Perform one HTTPS request and feed the answer to `kb_check_fetched()`.
@@ -90,7 +104,7 @@
 // Perform one operation on the shared store and feed the answer to `kb_check_stored()`.
 #define KB_STEP_STORE 4
 
-// The reason of an allowed request. All others are refusals, or with `report_only` what would be one: `kb_reason_code()` names them,
+// The reason of an allowed request. With all others it does not go on, or only by `report_only`: `kb_reason_code()` names them,
 // docs/reasons.md explains them.
 #define KB_REASON_ALLOWED 1
 
@@ -322,8 +336,9 @@ typedef struct kb_decision {
   // as the check. With a check it may have headers: `kb_check_response_header()`
   struct kb_response response;
   // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
-  // (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail of a refusal. Not
-  // NULL where a request passes and claims or headers were asked for. Free it with `kb_check_free()`
+  // (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail or headers of a refusal.
+  // Not NULL where a request passes and claims or headers were asked for, and with `KB_NEEDS_HTTP` where any passes. Free it with
+  // `kb_check_free()`
   struct kb_check *check;
   // The first four octets of the token's SHA-256, for the log: 0 where the reason is `KB_REASON_ALLOWED`, or there is no token
   uint32_t token_id;
@@ -657,8 +672,8 @@ int32_t kb_engine_warning(const struct kb_engine *engine,
                           struct kb_str *warning);
 
 // The headers that an allowed request may carry upstream. Remove each from every request before anything else, on every path:
-// what the client sent under these names must never reach the upstream. `Authorization` is never among them: with `hide_credentials`
-// it is `kb_check_header()` that removes it, after the decision.
+// what the client sent under these names must never reach the upstream. `Authorization` and `Cookie` are never among
+// them: it is `kb_check_header()` that replaces or removes these, after the decision.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`
@@ -695,7 +710,8 @@ int32_t kb_engine_tls(const struct kb_engine *engine,
                       size_t index,
                       struct kb_tls *tls);
 
-// Whether steps can be `KB_STEP_STORE`: the configuration has a `store_secret`. A host without a store answers `KB_STORE_FAILED`.
+// Whether steps can be `KB_STEP_STORE`: the configuration has a `store_secret`. A host without a store answers `KB_STORE_FAILED`;
+// with `KB_NEEDS_STORE` it does not start.
 //
 // # Returns
 // 1 or 0; 0 for NULL and after an internal error.
@@ -829,8 +845,8 @@ int32_t kb_check_detail(const struct kb_check *check,
 int32_t kb_check_claims(const struct kb_check *check,
                         struct kb_str *json);
 
-// A header of the allowed request: set it to the value, or remove it where the value is absent. A request that passes by `report_only`
-// has none.
+// A header of the allowed request: set it to the value, or remove it where the value is absent. Other headers of the client's stay, those
+// of `kb_engine_upstream_header()` aside. A request that passes by `report_only` has none.
 //
 // # Arguments
 // - `index`: from 0, until `KB_E_RANGE`

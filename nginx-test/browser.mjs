@@ -10,14 +10,17 @@
 //     --abort                   cancels at login forms
 //     --method M, --data BODY, --header 'NAME: VALUE'   of the first request; headers go to its origin only; header may be repeated
 //     --from URL                the page where the link or the form is; without it the user typed the address
-//     --fetch                   not a navigation but fetch() of a page; of the same origin, unless --from says another. No redirect is followed
+//     --fetch                   not a navigation but fetch() of a page; of the same origin, unless --from says another. It follows
+//                               no redirect
 //     --stop-at PREFIX          does not ask for a URL that begins so: it is in `stopped`
 //     --no-follow               one request only
 //
 // It prints one line of JSON:
-//   {"status", "url", "headers", "body", "stopped", "hops": [{"method", "url", "status", "location", "set_cookie": [], "sent_cookies": []}]}
-// of the last answer; header names are in lower case, `set-cookie` is an array, `sent_cookies` are names. A form that a page submits by itself
-// is submitted, and so is a login form with --user or --abort, once. Exit status 1 and a message when there is no answer.
+//   {"status", "url", "headers", "body", "stopped",
+//    "hops": [{"method", "url", "status", "location", "set_cookie": [], "sent_cookies": []}]}
+// of the last answer; header names are in lower case, `set-cookie` is an array, `sent_cookies` are names. A form that a page
+// submits by itself is submitted, and so is a login form with --user or --abort, once. Exit status 1 and a message when there is
+// no answer.
 //
 // SameSite looks at the page that began the navigation and not at redirects on the way, as browsers do; without a public suffix
 // list the site is taken for the last two labels of the host.
@@ -46,8 +49,8 @@ export class Jar {
       const [key, ...rest] = each.split('=');
       return [key.trim().toLowerCase(), rest.join('=').trim()];
     }));
-    // eslint-disable-next-line no-control-regex
-    if (/[\x00-\x08\x0a-\x1f\x7f]/.test(line) || (!name && !value) || Buffer.byteLength(name + value, 'latin1') > MAX_COOKIE) return false;
+    if (/[\x00-\x08\x0a-\x1f\x7f]/.test(line) || (!name && !value)) return false;
+    if (Buffer.byteLength(name + value, 'latin1') > MAX_COOKIE) return false;
     const cookie = {
       name,
       value,
@@ -75,9 +78,10 @@ export class Jar {
     if (cookie.same_site === 'None' && !cookie.secure) return false;
     if (crossSite && cookie.same_site !== 'None') return false;
     if (/^__secure-/i.test(name) && !cookie.secure) return false;
-    if (/^__host-/i.test(name) && !(cookie.secure && cookie.host_only && !given.has('domain') && given.get('path') === '/')) return false;
+    const ofHost = cookie.secure && cookie.host_only && !given.has('domain') && given.get('path') === '/';
+    if (/^__host-/i.test(name) && !ofHost) return false;
 
-    const same = (each) => each.name === name && each.domain === cookie.domain && each.host_only === cookie.host_only && each.path === cookie.path;
+    const same = (each) => ['name', 'domain', 'host_only', 'path'].every((key) => each[key] === cookie[key]);
     const old = this.cookies.findIndex(same);
     if (cookie.expires !== null && cookie.expires <= now) this.cookies = this.cookies.filter((each) => !same(each));
     else if (old >= 0) this.cookies[old] = cookie;
@@ -90,8 +94,9 @@ export class Jar {
   get(url, kind, now = Date.now()) {
     const under = (path) => url.pathname === path || url.pathname.startsWith(path.endsWith('/') ? path : `${path}/`);
     return this.cookies
-      .filter((each) => (each.host_only ? url.hostname === each.domain : url.hostname === each.domain || url.hostname.endsWith(`.${each.domain}`)))
-      .filter((each) => under(each.path) && (!each.secure || url.protocol === 'https:') && (each.expires === null || each.expires > now))
+      .filter(({ domain, host_only }) => url.hostname === domain || (!host_only && url.hostname.endsWith(`.${domain}`)))
+      .filter((each) => under(each.path) && (!each.secure || url.protocol === 'https:'))
+      .filter(({ expires }) => expires === null || expires > now)
       .filter((each) => each.same_site === 'None' || kind === 'same' || (kind === 'link' && each.same_site === 'Lax'))
       .sort((a, b) => b.path.length - a.path.length); // a stable sort: the older ones first
   }
@@ -107,7 +112,9 @@ export class Browser {
   }
 
   // See the options of the command. The answer is what it prints.
-  async go(address, { method = 'GET', data, headers = {}, from, fetch = false, stopAt, follow = true, user, password = `${user}-password`, abort = false } = {}) {
+  async go(address, {
+    method = 'GET', data, headers = {}, from, fetch = false, stopAt, follow = true, user, password = `${user}-password`, abort = false,
+  } = {}) {
     let request = { url: new URL(address), method, data, type: 'application/x-www-form-urlencoded' };
     let initiator = from ? new URL(from) : fetch ? request.url : null;
     const first = request.url.origin;
@@ -127,8 +134,9 @@ export class Browser {
       if ([301, 302, 303, 307, 308].includes(status) && location) {
         const target = new URL(location, url);
         if (!target.hash) target.hash = url.hash;
-        const again = status > 303 || request.method === 'GET' || request.method === 'HEAD' || (status !== 303 && request.method !== 'POST');
-        request = again ? { ...request, url: target } : { url: target, method: 'GET' };
+        // Fetch, HTTP-redirect fetch, step 12
+        const turned = status < 303 ? request.method === 'POST' : status === 303 && !['GET', 'HEAD'].includes(request.method);
+        request = turned ? { url: target, method: 'GET' } : { ...request, url: target };
         continue;
       }
       const form = /^text\/html/.test(answer.answer.headers['content-type'] ?? '') && formOf(answer.answer.body, url);
@@ -156,8 +164,7 @@ export class Browser {
       'sec-fetch-mode': fetch ? 'cors' : 'navigate',
       'sec-fetch-dest': fetch ? 'empty' : 'document',
       'sec-fetch-site': fetchSite(initiator, chain),
-      // An origin that is reached by way of another one is told no origin.
-      ...(initiator && (method !== 'GET' && method !== 'HEAD') ? { origin: chain.every(({ origin }) => origin === url.origin) ? initiator.origin : 'null' } : {}),
+      ...(initiator && !['GET', 'HEAD'].includes(method) ? { origin: originOf(initiator, chain) } : {}),
       ...(data === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(data) }),
       ...(cookies.length ? { cookie: cookies.map(({ name, value }) => (name ? `${name}=${value}` : value)).join('; ') } : {}),
       ...headers,
@@ -187,14 +194,18 @@ export class Browser {
         headers: { host: url.host, ...headers },
         agent: false,
         timeout: 20000,
+        ca,
+        servername: isIP(url.hostname) ? '' : url.hostname,
         // The certificate must be for the host of the URL, wherever that is.
-        ...(secure ? { ca, servername: isIP(url.hostname) ? '' : url.hostname, checkServerIdentity: (_, peer) => checkServerIdentity(url.hostname, peer) } : {}),
+        checkServerIdentity: (_, peer) => checkServerIdentity(url.hostname, peer),
         ...(secure && cert && certFor.includes(url.hostname) ? { cert, key } : {}),
       }, (response) => {
         const chunks = [];
         response.on('data', (chunk) => chunks.push(chunk));
         response.on('error', reject);
-        response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() }));
+        response.on('end', () => {
+          resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() });
+        });
       });
       request.on('timeout', () => request.destroy(new Error(`no answer within 20 seconds from ${url.origin}`)));
       request.on('error', reject);
@@ -202,6 +213,9 @@ export class Browser {
     });
   }
 }
+
+// Origin: one that was reached by way of another one is not told it.
+const originOf = (initiator, chain) => (chain.every(({ origin }) => origin === chain.at(-1).origin) ? initiator.origin : 'null');
 
 // Sec-Fetch-Site, of W3C Fetch Metadata: the farthest of the URLs on the way
 function fetchSite(initiator, chain) {
@@ -244,8 +258,8 @@ async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      jar: text, ca: text, cert: text, key: text, 'cert-for': { ...many, default: ['api.test'] }, connect: many, user: text, password: text,
-      abort: flag, method: text, data: text, header: many, from: text, fetch: flag, 'stop-at': text, 'no-follow': flag,
+      jar: text, ca: text, cert: text, key: text, 'cert-for': { ...many, default: ['api.test'] }, connect: many,
+      user: text, password: text, abort: flag, method: text, data: text, header: many, from: text, fetch: flag, 'stop-at': text, 'no-follow': flag,
     },
   });
   if (!values.jar || !values.ca || positionals.length !== 1) {

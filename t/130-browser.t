@@ -51,13 +51,18 @@ set('a', 'plain=1');
 set('a', '__Host-ok=1; Path=/; Secure');
 set('a', $_) for '__Host-path=1; Path=/x; Secure', '__Host-domain=1; Path=/; Secure; Domain=api.test', '__Host-insecure=1; Path=/', '__Secure-no=1',
     'none=1; SameSite=None', 'other=1; Domain=other.test', 'suffix=1; Domain=test', 'long=' . 'x' x 4093, 'old=1; Max-Age=0';
-is(seen(jar => 'a')->{cookie}, 'plain=1; __Host-ok=1', 'what browsers refuse is refused');
-set('a', 'deep=1; Path=/deep/');
+is(join(' ', map { $_->{name} } @{ jar('a') }), 'plain __Host-ok', 'what browsers refuse is refused');
+is(seen(jar => 'a')->{cookie}, 'plain=1; __Host-ok=1', 'what is not refused is sent');
+set('a', 'deep=1; Path=/deep');
 is(seen(jar => 'a')->{cookie}, 'plain=1; __Host-ok=1', 'path: not elsewhere');
 is(seen(jar => 'a', path => '/deep/er')->{cookie}, 'deep=1; plain=1; __Host-ok=1', 'path: below it, and first');
 is(seen(jar => 'a', path => '/deepest')->{cookie}, 'plain=1; __Host-ok=1', 'path: not what only begins the same');
 set('a', 'plain=; Expires=Thu, 01 Jan 1970 00:00:00 GMT');
 is(seen(jar => 'a')->{cookie}, '__Host-ok=1', 'one that is over is gone');
+set('a', 'brief=1; Max-Age=2');
+is(seen(jar => 'a')->{cookie}, '__Host-ok=1; brief=1', 'one that is not over yet');
+sleep 3;
+is(seen(jar => 'a')->{cookie}, '__Host-ok=1', 'one that is over by now');
 is(seen(jar => 'b')->{cookie}, '-', 'another jar has none');
 set('a', 'long=' . 'x' x 4092);
 is(length seen(jar => 'a')->{cookie}, length('__Host-ok=1; long=') + 4092, '4096 octets of name and value are not too many');
@@ -108,3 +113,23 @@ like(browse(jar => 'n', path => "/start?as=$as")->{body}, qr/<form/, 'nobody to 
 like(browse(jar => 'l', url => "$as/session/end")->{body}, qr/You are logged out/, 'logged out');
 is(scalar @{ login(jar => 'l', path => "/start?as=$as")->{hops} }, 6, 'a form again');
 like(login(jar => 'o', callback => 'https://api.test/other', path => "/start?as=$as")->{body}, qr/invalid_redirect_uri/, 'a redirect URI that is not its');
+
+=== TEST 5: Chromium does the same, and logs out
+--- run
+as_stop('as');
+my $as = as_start('as', '--aliases-only')->{issuer};
+my $logout = "$as/session/end?client_id=web&post_logout_redirect_uri=https://api.test/logged-out";
+my $cookie = encoded('__Host-c=12345; Path=/; Secure; HttpOnly; SameSite=Strict');
+my $seen = chromium(path => "/start?as=$as", cert => 'client', api => "/?set=$cookie", logout => '/?to=' . encoded($logout),
+    logged_out => 'https://api.test/logged-out', wait => 1, screenshots => "$RUN/chromium");
+is($seen->{error}, undef, 'it comes to its end');
+like($seen->{login}{url}, qr{^https://api\.test/callback\?code=}, 'logged in');
+is(json($seen->{login}{text})->{certificate}, 'CN=client', 'with the certificate');
+my @calls = map { json($_->{body}) } @{ $seen->{calls} };
+is(json([ map { [ @$_{qw(cookie site mode certificate)} ] } @calls ]),
+    json([ map { [ $_, 'same-origin', 'cors', 'CN=client' ] } '-', '__Host-c=12345', '__Host-c=12345' ]), 'calls: logged in, later and after the logout');
+is(json($seen->{cookies_after}), json([ { name => '__Host-c', domain => 'api.test', path => '/', secure => JSON::PP::true, httpOnly => JSON::PP::true,
+    sameSite => 'Strict', length => 5 } ]), 'the cookie, and not what it holds');
+is(json($seen->{logout}{text})->{site}, 'cross-site', 'logged out, by way of the authorization server');
+is(join(' ', map { $_->{certificate} ? 'certificate' : 'none' } @{ as_log() }[0 .. 3]), 'none none none none', 'no certificate for the authorization server');
+is(join(' ', map { -s "$RUN/chromium/$_.png" ? 'there' : 'missing' } qw(form in out)), 'there there there', 'screenshots');

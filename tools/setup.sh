@@ -5,15 +5,15 @@
 #     build     the C tools; Rust must be there
 #     nginx     nginx with Lua
 #     as        the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
+#     browser   Chromium, and what drives it, for the test of a login
 #     bench     the tools that count instructions
 #     coverage  cargo llvm-cov, and the LLVM that reads this Rust's profiles
 #     redis     a Redis for the tests, and nginx's client for it
 #     rock      LuaRocks
-#     test      build, nginx, as, bench, redis, rock and the test tools
+#     test      build, nginx, as, browser, bench, redis, rock and the test tools
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-as=$root/nginx-test/as
 sudo=()
 [ "$(id -u)" = 0 ] || sudo=(sudo)
 export DEBIAN_FRONTEND=noninteractive
@@ -109,18 +109,27 @@ part_build() {
 # luajit2 and not luajit: that one conflicts with the LuaJIT that Debian's nginx module brings.
 part_nginx() { install nginx libnginx-mod-http-lua lua-resty-core lua-cjson luajit2 openssl curl; }
 
-part_as() {
+# node_packages DIRECTORY WHAT: what its package-lock.json names, and a Node to run it
+node_packages() {
+  local directory=$root/nginx-test/$1
   if ! "$root/tools/node.sh" >/dev/null 2>&1; then
     command -v npm >/dev/null || install npm
     quietly npm install --no-save --no-audit --no-fund --prefix "$root/nginx-test/node" node@22
     echo "setup: installed Node $("$("$root/tools/node.sh")" --version) in nginx-test/node"
   fi
-  if ! cmp -s "$as/package-lock.json" "$as/node_modules/.installed"; then
+  if ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed"; then
     command -v npm >/dev/null || install npm
-    quietly npm ci --prefix "$as"
-    cp "$as/package-lock.json" "$as/node_modules/.installed"
-    echo "setup: installed oidc-provider and what it needs in nginx-test/as"
+    quietly npm ci --prefix "$directory"
+    cp "$directory/package-lock.json" "$directory/node_modules/.installed"
+    echo "setup: installed $2 in nginx-test/$1"
   fi
+}
+
+part_as() { node_packages as 'oidc-provider and what it needs'; }
+
+part_browser() {
+  install chromium libnss3-tools openssl
+  node_packages browser playwright-core
 }
 
 part_bench() { install valgrind; }
@@ -140,6 +149,7 @@ part_test() {
   part_build
   part_nginx
   part_as
+  part_browser
   part_bench
   part_redis
   part_rock
@@ -147,11 +157,11 @@ part_test() {
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|bench|coverage|redis|rock|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|browser|bench|coverage|redis|rock|test ...'
 for part; do
   case $part in
-    build | nginx | as | bench | coverage | redis | rock | test) ;;
-    *) die "no part named $part: build, nginx, as, bench, coverage, redis, rock, test" ;;
+    build | nginx | as | browser | bench | coverage | redis | rock | test) ;;
+    *) die "no part named $part: build, nginx, as, browser, bench, coverage, redis, rock, test" ;;
   esac
 done
 for part; do "part_$part"; done

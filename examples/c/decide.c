@@ -209,6 +209,11 @@ main(int argc, char **argv)
         return FAILED;
     }
 
+    if (check_needs(engine) != 0) {
+        kb_engine_free(engine);
+        return FAILED;
+    }
+
     for (i = 0; kb_engine_warning(engine, i, &text) == KB_OK; i++) {
         print_str("warning: ", text, "\n");
     }

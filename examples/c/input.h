@@ -139,6 +139,21 @@ check_abi(void)
 }
 
 
+/* Who logs users in hands over what HTTP says of a request (kb_http), and has a store. These examples do neither. */
+
+static inline int
+check_needs(const kb_engine *engine)
+{
+    if (kb_engine_needs(engine) == 0) {
+        return 0;
+    }
+
+    fprintf(stderr, "sessions, logins and grants need more of a host than this one has\n");
+
+    return -1;
+}
+
+
 /* The message has at most the size of its buffer, whatever the whole length is. */
 
 static inline void

@@ -7,275 +7,24 @@
  * the claims of an allowed token. Exit status: 0 allow, 1 deny, 2 error.
  */
 
-#include <curl/curl.h>
-
-#include "input.h"
+#include "fetch.h"
 
 
-#define SCHEME    "Bearer "
-#define TLS_SIZE  64
-
-
-/* One connection for each way to connect: a request with another certificate must not go over it. */
-
-typedef struct {
-    kb_tls   tls;
-    CURL    *curl;
-} peer_t;
-
-
-/* An answer's body as far as it came. */
-
-typedef struct {
-    uint8_t  *bytes;
-    size_t    len, limit;
-    int       too_large;
-} body_t;
+#define SCHEME  "Bearer "
 
 
 typedef struct {
     kb_engine  *engine;
-    size_t      peers_n;
-    peer_t      peers[TLS_SIZE];
+    peers_t     peers;
 } gateway_t;
-
-
-/* libcurl copies what it is given, but wants a NUL behind it. */
-
-static int
-set_text(CURL *curl, CURLoption option, kb_str s)
-{
-    int    ok;
-    char  *text;
-
-    text = (char *) malloc(s.len + 1);
-    if (text == NULL) {
-        return 0;
-    }
-
-    memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    ok = curl_easy_setopt(curl, option, text) == CURLE_OK;
-    free(text);
-
-    return ok;
-}
-
-
-static int
-is_pem(kb_str s)
-{
-    return s.len >= 10 && memcmp(s.ptr, "-----BEGIN", 10) == 0;
-}
-
-
-/* A certificate or key: the path of a file, or the PEM text itself. */
-
-static int
-set_pem(CURL *curl, CURLoption path, CURLoption text, kb_str s)
-{
-    struct curl_blob  blob;
-
-    if (s.ptr == NULL) {
-        return 1;
-    }
-
-    if (!is_pem(s)) {
-        return set_text(curl, path, s);
-    }
-
-    blob.data = (void *) s.ptr;
-    blob.len = s.len;
-    blob.flags = CURL_BLOB_COPY;
-
-    return curl_easy_setopt(curl, text, &blob) == CURLE_OK;
-}
-
-
-/* Where the operator names CAs, they alone count: libcurl would take those of the system's directory besides. */
-
-static int
-set_tls(CURL *curl, const kb_tls *tls)
-{
-    return curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2) == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, tls->verify ? 1L : 0L) == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, tls->verify ? 2L : 0L) == CURLE_OK
-           && (tls->trusted.ptr == NULL || curl_easy_setopt(curl, CURLOPT_CAPATH, (char *) NULL) == CURLE_OK)
-           && set_pem(curl, CURLOPT_CAINFO, CURLOPT_CAINFO_BLOB, tls->trusted)
-           && set_pem(curl, CURLOPT_SSLCERT, CURLOPT_SSLCERT_BLOB, tls->certificate)
-           && set_pem(curl, CURLOPT_SSLKEY, CURLOPT_SSLKEY_BLOB, tls->private_key);
-}
-
-
-static size_t
-take_body(char *bytes, size_t size, size_t n, void *data)
-{
-    body_t   *body;
-    uint8_t  *longer;
-
-    (void) size;    /* always 1 */
-    body = (body_t *) data;
-
-    if (n > body->limit - body->len) {
-        body->too_large = 1;
-        return 0;
-    }
-
-    longer = (uint8_t *) realloc(body->bytes, body->len + n + 1);
-    if (longer == NULL) {
-        return 0;
-    }
-
-    memcpy(longer + body->len, bytes, n);
-    body->bytes = longer;
-    body->len += n;
-
-    return n;
-}
-
-
-/*
- * Nothing but https, and no proxy that the environment happens to name. No redirect is followed and nothing decompressed: that is
- * what libcurl does unless told otherwise. It counts the TCP connection and the TLS handshake together, and has no deadlines in
- * milliseconds between reads and writes: the one for the whole exchange bounds them.
- */
-
-static int
-set_request(CURL *curl, const kb_fetch *fetch, body_t *body)
-{
-    return set_text(curl, CURLOPT_URL, fetch->url)
-           && (fetch->body.ptr == NULL
-               || (curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) fetch->body.len) == CURLE_OK
-                   && curl_easy_setopt(curl, CURLOPT_POSTFIELDS, (const char *) fetch->body.ptr) == CURLE_OK))
-           && set_text(curl, CURLOPT_CUSTOMREQUEST, fetch->method)
-           && curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https") == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 2L * (long) fetch->connect_timeout_ms) == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long) fetch->timeout_ms) == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK
-           && curl_easy_setopt(curl, CURLOPT_WRITEDATA, body) == CURLE_OK;
-}
-
-
-/* Sets the headers; the list is to be freed, whatever came of it. */
-
-static int
-set_headers(CURL *curl, const kb_check *check, struct curl_slist **list)
-{
-    char               *line;
-    size_t              i;
-    kb_str              name, value;
-    int32_t             status;
-    struct curl_slist  *longer;
-
-    for (i = 0; (status = kb_check_fetch_header(check, i, &name, &value)) == KB_OK; i++) {
-        line = (char *) malloc(name.len + value.len + 3);
-        if (line == NULL) {
-            return 0;
-        }
-
-        memcpy(line, name.ptr, name.len);
-        memcpy(line + name.len, ": ", 2);
-        memcpy(line + name.len + 2, value.ptr, value.len);
-        line[name.len + 2 + value.len] = '\0';
-        longer = curl_slist_append(*list, line);
-        free(line);
-
-        if (longer == NULL) {
-            return 0;
-        }
-
-        *list = longer;
-    }
-
-    return status == KB_E_RANGE && curl_easy_setopt(curl, CURLOPT_HTTPHEADER, *list) == CURLE_OK;
-}
-
-
-static uint32_t
-outcome_of(CURLcode rc, const body_t *body)
-{
-    switch (rc) {
-    case CURLE_OK:
-        return KB_FETCH_ANSWERED;
-    case CURLE_COULDNT_RESOLVE_HOST:
-        return KB_FETCH_RESOLVE;
-    case CURLE_COULDNT_CONNECT:
-        return KB_FETCH_CONNECT;
-    case CURLE_OPERATION_TIMEDOUT:
-        return KB_FETCH_TIMEOUT;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CIPHER:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_PEER_FAILED_VERIFICATION:
-        return KB_FETCH_TLS;
-    default:
-        return body->too_large ? KB_FETCH_TOO_LARGE : KB_FETCH_MALFORMED;
-    }
-}
-
-
-/* A header of the answer; valid as long as the handle is not used again. */
-
-static kb_str
-answer_header(CURL *curl, const char *name)
-{
-    kb_str               s;
-    struct curl_header  *header;
-
-    s.ptr = NULL;
-    s.len = 0;
-
-    if (curl_easy_header(curl, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
-        s.ptr = (const uint8_t *) header->value;
-        s.len = strlen(header->value);
-    }
-
-    return s;
-}
-
-
-static kb_answer
-answer_of(CURL *curl, CURLcode rc, const body_t *body)
-{
-    long        status;
-    kb_answer   answer;
-    curl_off_t  elapsed_us;
-
-    memset(&answer, 0, sizeof(kb_answer));
-    answer.struct_size = sizeof(kb_answer);
-    answer.outcome = outcome_of(rc, body);
-
-    if (curl_easy_getinfo(curl, CURLINFO_TOTAL_TIME_T, &elapsed_us) == CURLE_OK) {
-        answer.elapsed_us = (uint32_t) elapsed_us;
-    }
-
-    if (answer.outcome == KB_FETCH_ANSWERED) {
-        status = 0;
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-        answer.status = (uint32_t) status;
-        answer.content_type = answer_header(curl, "Content-Type");
-        answer.retry_after = answer_header(curl, "Retry-After");
-        answer.body.ptr = body->bytes;
-        answer.body.len = body->len;
-    }
-
-    return answer;
-}
 
 
 static int32_t
 take_fetch(gateway_t *gateway, kb_check *check)
 {
-    CURL               *curl;
-    body_t              body;
-    int32_t             status;
-    CURLcode            rc;
-    kb_fetch            fetch;
-    kb_answer           answer;
-    struct curl_slist  *headers;
+    int32_t    status;
+    kb_fetch   fetch;
+    fetched_t  fetched;
 
     memset(&fetch, 0, sizeof(kb_fetch));
     fetch.struct_size = sizeof(kb_fetch);
@@ -285,39 +34,20 @@ take_fetch(gateway_t *gateway, kb_check *check)
         return status;
     }
 
-    if (fetch.tls >= gateway->peers_n) {
-        return KB_E_RANGE;
-    }
-
     print_str("fetch: ", fetch.endpoint, " ");
     print_str("", fetch.url, "\n");
 
-    memset(&body, 0, sizeof(body_t));
-    body.limit = fetch.max_body;
-    curl = gateway->peers[fetch.tls].curl;
-
-    /* What the last request set is forgotten; its connection stays. */
-
-    curl_easy_reset(curl);
-    headers = NULL;
-    rc = CURLE_FAILED_INIT;
-
-    if (set_tls(curl, &gateway->peers[fetch.tls].tls)
-        && set_request(curl, &fetch, &body)
-        && set_headers(curl, check, &headers))
-    {
-        rc = curl_easy_perform(curl);
+    status = perform(&gateway->peers, check, &fetch, &fetched);
+    if (status != KB_OK) {
+        return status;
     }
 
-    if (rc != CURLE_OK) {
-        printf("failed: %s\n", curl_easy_strerror(rc));
+    if (fetched.rc != CURLE_OK) {
+        printf("failed: %s\n", curl_easy_strerror(fetched.rc));
     }
 
-    answer = answer_of(curl, rc, &body);
-    status = kb_check_fetched(check, (int64_t) time(NULL), &answer);
-
-    curl_slist_free_all(headers);
-    free(body.bytes);
+    status = kb_check_fetched(check, (int64_t) time(NULL), &fetched.answer);
+    free_fetched(&fetched);
 
     return status;
 }
@@ -426,72 +156,11 @@ decide(gateway_t *gateway, const kb_facts *facts)
 }
 
 
-/* A file that is not there is an error of now, not of the first request. */
-
-static int
-check_readable(kb_str pem)
-{
-    char   path[4096];
-    FILE  *file;
-
-    if (pem.ptr == NULL || is_pem(pem)) {
-        return 0;
-    }
-
-    snprintf(path, sizeof(path), "%.*s", (int) pem.len, (const char *) pem.ptr);
-
-    file = fopen(path, "rb");
-    if (file == NULL) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
-        return -1;
-    }
-
-    fclose(file);
-
-    return 0;
-}
-
-
-static int
-make_peers(gateway_t *gateway)
-{
-    size_t   i;
-    kb_tls  *tls;
-
-    for (i = 0; i < TLS_SIZE; i++) {
-        tls = &gateway->peers[i].tls;
-        tls->struct_size = sizeof(kb_tls);
-
-        if (kb_engine_tls(gateway->engine, i, tls) != KB_OK) {
-            return 0;
-        }
-
-        if (check_readable(tls->certificate) != 0
-            || check_readable(tls->private_key) != 0
-            || check_readable(tls->trusted) != 0)
-        {
-            return -1;
-        }
-
-        gateway->peers[i].curl = curl_easy_init();
-        if (gateway->peers[i].curl == NULL) {
-            return -1;
-        }
-
-        gateway->peers_n = i + 1;
-    }
-
-    fprintf(stderr, "too many ways to connect\n");
-
-    return -1;
-}
-
-
 int
 main(int argc, char **argv)
 {
     int               rc;
-    size_t            i, config_len, message_len;
+    size_t            config_len, message_len;
     int32_t           status;
     kb_facts          facts;
     static uint8_t    config[CONFIG_SIZE], authorization[TOKEN_SIZE], der_or_pem[CERT_SIZE], message[1024];
@@ -530,13 +199,9 @@ main(int argc, char **argv)
 
     rc = FAILED;
 
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
-        rc = make_peers(&gateway) == 0 ? decide(&gateway, &facts) : FAILED;
-
-        for (i = 0; i < gateway.peers_n; i++) {
-            curl_easy_cleanup(gateway.peers[i].curl);
-        }
-
+    if (check_needs(gateway.engine) == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
+        rc = make_peers(gateway.engine, &gateway.peers) == 0 ? decide(&gateway, &facts) : FAILED;
+        free_peers(&gateway.peers);
         curl_global_cleanup();
     }
 

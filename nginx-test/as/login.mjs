@@ -29,7 +29,9 @@ const form = (path, error = '') => page('Log in', `${error && `<p role="alert">$
 // Serves /interaction/UID: GET shows the form, POST logs in or cancels.
 export async function interaction(provider, request, response) {
   const [path] = request.url.split('?');
-  const answer = (status, html) => response.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8', 'Cache-Control': 'no-store' }).end(html);
+  const answer = (status, html) => {
+    response.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8', 'Cache-Control': 'no-store' }).end(html);
+  };
   const finish = (result) => provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
   let text = '';
   for await (const chunk of request.setEncoding('utf8')) text += chunk;

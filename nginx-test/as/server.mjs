@@ -1,10 +1,11 @@
 // A real OAuth 2.0 authorization server (npm oidc-provider) on loopback that issues certificate-bound access tokens.
 //
-//   node server.mjs --pki DIR [--port N] [--cert NAME]
+//   node server.mjs --pki DIR [--port N] [--cert NAME] [--aliases-only]
 //
 //     DIR    made by ../pki.sh
 //     N      0 (the default) takes a free one
 //     NAME   the server's certificate in DIR; default `as`
+//     --aliases-only   only the second port asks for a certificate, as where users come whose browsers would ask them for one
 //
 // When it is ready it prints one line on stdout:
 //   {"issuer": "https://localhost:PORT", "port": PORT, "pid": PID, "mtls_port": PORT, "control_port": PORT}
@@ -18,7 +19,8 @@
 //   POST /fail {"status": N, "headers": {}, "path": PREFIX}   they get this status and nothing else; 0: no more
 //   POST /redirect {"client_id": ID, "redirect_uris": [], "post_logout_redirect_uris": []}   where its logins and logouts may end
 //   POST /ttl {"AccessToken": S, "IdToken": S, "RefreshToken": S}   how long live those that are issued from now on; {}: as ever
-//   POST /tamper {"path": PREFIX, "set": {}, "drop": [], "sign": "rogue", "id_token": {"header": {}, "set": {}, "drop": [], "at_hash": true}}
+//   POST /tamper {"path": PREFIX, "set": {}, "drop": [], "sign": "rogue",
+//                 "id_token": {"header": {}, "set": {}, "drop": [], "at_hash": true}}
 //                                                      JSON answers below PREFIX get and lose these members, the ID token in them
 //                                                      these claims: see tamper.mjs; {}: no more
 //   POST /metadata {"set": {}, "drop": []}             the same for the discovery documents
@@ -35,10 +37,13 @@ import { RequestLog } from './log.mjs';
 import { tamper } from './tamper.mjs';
 
 const { values: options } = parseArgs({
-  options: { pki: { type: 'string' }, port: { type: 'string', default: '0' }, cert: { type: 'string', default: 'as' } },
+  options: {
+    pki: { type: 'string' }, port: { type: 'string', default: '0' }, cert: { type: 'string', default: 'as' },
+    'aliases-only': { type: 'boolean', default: false },
+  },
 });
 if (!options.pki) {
-  console.error('usage: node server.mjs --pki DIR [--port N] [--cert NAME]');
+  console.error('usage: node server.mjs --pki DIR [--port N] [--cert NAME] [--aliases-only]');
   process.exit(2);
 }
 const file = (name) => readFileSync(`${options.pki}/${name}`);
@@ -56,7 +61,7 @@ function tlsServer(name) {
     key: file(`${options.cert}.key`),
     cert: file(`${options.cert}.crt`),
     ca: file('ca.crt'),
-    requestCert: true,
+    requestCert: name === 'mtls' || !options['aliases-only'],
     rejectUnauthorized: false, // the certificate is judged per client: see clients.mjs
   });
   server.on('secureConnection', (socket) => log.connection(socket));

@@ -1,14 +1,16 @@
 // Answers that a sound authorization server does not give, made from those that it does give.
-import { createHmac, createPrivateKey, createPublicKey, sign as signed } from 'node:crypto';
+import { constants, createHmac, createPrivateKey, createPublicKey, sign as signed } from 'node:crypto';
 
 const encoded = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+const publicPem = (key) => createPublicKey(key).export({ type: 'spki', format: 'pem' });
 
 // How a token of each `alg` is signed. HS256 is the attack of RFC 8725 section 2.1: the public key as secret.
 const signers = {
   none: () => '',
-  HS256: (input, key) => createHmac('sha256', createPublicKey(key).export({ type: 'spki', format: 'pem' })).update(input).digest('base64url'),
+  HS256: (input, key) => createHmac('sha256', publicPem(key)).update(input).digest('base64url'),
   RS256: (input, key) => signed('sha256', input, key).toString('base64url'),
-  PS256: (input, key) => signed('sha256', input, { key, padding: 6, saltLength: 32 }).toString('base64url'),
+  PS256: (input, key) => signed('sha256', input, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }).toString('base64url'),
   ES256: (input, key) => signed('sha256', input, { key, dsaEncoding: 'ieee-p1363' }).toString('base64url'),
   EdDSA: (input, key) => signed(null, input, key).toString('base64url'),
 };
@@ -19,9 +21,9 @@ export function sign(header, payload, jwk) {
   return `${input}.${signers[header.alg](Buffer.from(input), createPrivateKey({ key: jwk, format: 'jwk' }))}`;
 }
 
-// tamper(RESPONSE, CHANGE, ISSUER): what is sent as JSON is changed before: `set` and `drop` change members of the answer, in `id_token`
-// claims of the ID token in it, which is then signed again; "sign": "rogue" signs it with a key that is not the issuer's. In `id_token`,
-// too: `header` changes members of its header, `alg` among them; "at_hash": true puts the right at_hash in it.
+// tamper(RESPONSE, CHANGE, ISSUER): what is sent as JSON is changed before: `set` and `drop` change members of the answer, in
+// `id_token` claims of the ID token in it, which is then signed again; "sign": "rogue" signs it with a key that is not the issuer's.
+// In `id_token`, too: `header` changes members of its header, `alg` among them; "at_hash": true puts the right at_hash in it.
 export function tamper(response, { set, drop, sign: by, id_token: claims }, issuer) {
   if (!set && !drop && !by && !claims) return;
   const { end } = response;

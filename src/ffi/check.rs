@@ -374,8 +374,8 @@ pub unsafe extern "C" fn kb_check_claims(check: *const kb_check, json: *mut kb_s
     unsafe { read(check, json, |check| check.granted().map(|granted| kb_str::of(granted.claims()))) }
 }
 
-/// A header of the allowed request: set it to the value, or remove it where the value is absent. A request that passes by `report_only`
-/// has none.
+/// A header of the allowed request: set it to the value, or remove it where the value is absent. Other headers of the client's stay, those
+/// of `kb_engine_upstream_header()` aside. A request that passes by `report_only` has none.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`

@@ -114,8 +114,9 @@ pub struct kb_decision {
     /// as the check. With a check it may have headers: `kb_check_response_header()`
     pub response: kb_response,
     /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
-    /// (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail of a refusal. Not
-    /// NULL where a request passes and claims or headers were asked for. Free it with `kb_check_free()`
+    /// (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail or headers of a refusal.
+    /// Not NULL where a request passes and claims or headers were asked for, and with `KB_NEEDS_HTTP` where any passes. Free it with
+    /// `kb_check_free()`
     pub check: *mut kb_check,
     /// The first four octets of the token's SHA-256, for the log: 0 where the reason is `KB_REASON_ALLOWED`, or there is no token
     pub token_id: u32,
@@ -239,8 +240,8 @@ pub unsafe extern "C" fn kb_engine_warning(engine: *const kb_engine, index: usiz
 }
 
 /// The headers that an allowed request may carry upstream. Remove each from every request before anything else, on every path:
-/// what the client sent under these names must never reach the upstream. `Authorization` is never among them: with `hide_credentials`
-/// it is `kb_check_header()` that removes it, after the decision.
+/// what the client sent under these names must never reach the upstream. `Authorization` and `Cookie` are never among
+/// them: it is `kb_check_header()` that replaces or removes these, after the decision.
 ///
 /// # Arguments
 /// - `index`: from 0, until `KB_E_RANGE`
@@ -299,7 +300,8 @@ pub unsafe extern "C" fn kb_engine_tls(engine: *const kb_engine, index: usize, t
     })
 }
 
-/// Whether steps can be `KB_STEP_STORE`: the configuration has a `store_secret`. A host without a store answers `KB_STORE_FAILED`.
+/// Whether steps can be `KB_STEP_STORE`: the configuration has a `store_secret`. A host without a store answers `KB_STORE_FAILED`;
+/// with `KB_NEEDS_STORE` it does not start.
 ///
 /// # Returns
 /// 1 or 0; 0 for NULL and after an internal error.

@@ -73,14 +73,14 @@ pub const KB_E_PANIC: i32 = -99;
 pub const KB_STEP_INVALID: u32 = 0;
 /// Proxy the request, with the header changes that the check names.
 pub const KB_STEP_ALLOW: u32 = 1;
-/// Answer the client with the given status, challenge and body.
+/// Answer the client with the given status, challenge, headers and body: a refusal, or what sends a browser on.
 pub const KB_STEP_RESPOND: u32 = 2;
 /// Perform one HTTPS request and feed the answer to `kb_check_fetched()`.
 pub const KB_STEP_FETCH: u32 = 3;
 /// Perform one operation on the shared store and feed the answer to `kb_check_stored()`.
 pub const KB_STEP_STORE: u32 = 4;
 
-/// The reason of an allowed request. All others are refusals, or with `report_only` what would be one: `kb_reason_code()` names them,
+/// The reason of an allowed request. With all others it does not go on, or only by `report_only`: `kb_reason_code()` names them,
 /// docs/reasons.md explains them.
 pub const KB_REASON_ALLOWED: u32 = 1;
 

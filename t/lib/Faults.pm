@@ -128,7 +128,8 @@ sub show_load {
 # The process that serves; resident(): its memory, in KiB
 sub worker {
     my ($master) = read_file("$ENV{TEST_NGINX_SERVROOT}/logs/nginx.pid") =~ /(\d+)/;
-    my ($child) = map { m{/proc/(\d+)/} } grep { read_file($_) =~ /^\d+ \(nginx\) \S $master /m } grep { -e } glob '/proc/[0-9]*/stat';
+    # Other processes end meanwhile.
+    my ($child) = map { m{/proc/(\d+)/} } grep { (eval { read_file($_) } // '') =~ /^\d+ \(nginx\) \S $master /m } glob '/proc/[0-9]*/stat';
     return $child // $master;
 }
 sub resident {

@@ -21,7 +21,7 @@
 #   as_start, as_stop, as_log, asked, as_control   the authorization server nginx-test/as/server.mjs, or several of them: each has the name of
 #                                    its certificate, `as` or `as2` (by another CA) for example. $AS and $AS2 are their issuers,
 #                                    $AS_MTLS and $AS2_MTLS where they are for mutual TLS. Their tokens: see `token`
-#   browse, login, jar               nginx-test/browser.mjs, which goes to the TLS server as https://api.test and logs in at these
+#   browse, login, jar, chromium     nginx-test/browser.mjs and chromium.mjs, which go to the TLS server as https://api.test and log in at these
 #   peer_start, peer_script, peer_log   nginx-test/peer.mjs, which does what it is told; $PEER is https:// and its address
 #   redis_start, redis_stop          a Redis that keeps nothing; $REDIS is its port. redis, redis_keys: what is in it
 #   second_start, second_stop, on_second   a second nginx, with the configuration of the block's own
@@ -78,8 +78,8 @@ our @EXPORT = qw(
     token named_token define thumbprint short_lived self_signed dated
     call calls_on_one_connection at_once s_client start_s_client finish_s_client header
     check reasons log_mark log_since command json read_file write_file
-    as_start as_stop as_log as_control as_request asked browse login jar peer_start peer_script peer_log peer_control redis_start redis_stop
-    redis redis_keys second_start second_stop on_second
+    as_start as_stop as_log as_control as_request asked browse login jar chromium peer_start peer_script peer_log peer_control
+    redis_start redis_stop redis redis_keys second_start second_stop on_second
     traffic landed flood
 );
 
@@ -582,6 +582,18 @@ sub login {
     my ($as, $client, $callback) = delete @how{qw(as client callback)};
     as_control('/redirect', { client_id => $client // 'web', redirect_uris => [$callback] }, $as // 'as') if $callback;
     return browse(user => 'alice', %how);
+}
+
+# chromium(%how): what chromium.mjs says of a login, or what went wrong in `error`. It needs as_start('as', '--aliases-only').
+#   url, path, cert: as for `browse`; the others: options of chromium.mjs
+sub chromium {
+    my (%how) = @_;
+    my $node = _output('', "$ROOT/tools/node.sh") =~ s/\n//r;
+    my $url = delete $how{url} // 'https://api.test' . (delete $how{path} // '/');
+    my @words = ($node, "$ROOT/nginx-test/chromium.mjs", '--pki', $PKI, '--connect', "api.test:443=127.0.0.1:$TLS_PORT", '--gateway', 'https://api.test');
+    push @words, map { ('--' . tr/_/-/r, $how{$_}) } sort keys %how;
+    my ($status, $out, $err) = command('', @words, $url);
+    return $status == 0 ? json($out) : { error => $err };
 }
 
 # jar(NAME): the cookies of a browser, a list of hashes; jar(NAME, COOKIES): has these from now on

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# The example introspect against a real authorization server, over mutual TLS. Sourced by run.sh, whose functions it uses.
+# The example introspect, and logins, against a real authorization server, over mutual TLS. Sourced by run.sh, whose functions it uses.
 RUN=$work/live
 mkdir "$RUN"
 . nginx-test/lib.sh
@@ -35,6 +35,8 @@ options another-client "$ca$(client "$pki/client.crt" "$pki/client.key")$direct"
 options no-key "$ca$(client "$pki/gateway.crt" "$RUN/none.key")$direct"
 options stranger "$(trusted "$pki/other-ca.crt")$gateway$direct"
 options stranger-text "$(trusted "$(text "$pki/other-ca.crt")")$gateway$direct"
+secret=0123456789abcdef0123456789abcdef
+options login "$ca$gateway,\"auth_methods\":[\"session\",\"bearer\"],\"session_secret\":\"$secret\",\"store_secret\":\"$secret\""
 options unverified "$(trusted "$pki/other-ca.crt")$gateway$direct,\"tls_client_auth_ssl_verify\":false"
 
 token client client https://api.test/opaque >"$RUN/opaque.token"
@@ -86,6 +88,23 @@ check "introspect: with its client_id, the hint, and nothing else" logged 'ours.
 check "introspect: metadata and keys over one connection, without a certificate" logged 'metadata.connection === keys.connection
   && metadata.port === "main" && !metadata.certificate && !keys.certificate'
 check "introspect: TLS 1.2 or later" logged 'log.every((e) => ["TLSv1.2", "TLSv1.3"].includes(e.tls_version))'
+
+# A gateway and a browser in one: what it sees, and what the server saw.
+as_control /log/clear '{}' >"$RUN/log"
+run_tests login "$bin/login" "$pki" "$issuer"
+as_log >"$RUN/log"
+own_all="e.port === 'mtls' && e.client_id === 'web' && e.certificate['x5t#S256'] === '$(thumbprint web)'"
+grants='authorization_code,authorization_code,refresh_token,authorization_code,'
+check "login: codes, refresh tokens and passwords came with the gateway's certificate" logged "of('/token').every((e) => $own_all)
+  && of('/token').map((e) => e.grant_type).join() === '${grants}${grants}password,password'"
+check "login: each of them came once, and first on its connection" \
+  logged 'of("/token").every((e) => log.find((each) => each.connection === e.connection) === e)'
+check "login: the refresh token was revoked, and then the access token, if that is no JWT" \
+  logged "of('/token/revocation').every((e) => $own_all) && of('/token/revocation').map((e) => e.token_type_hint + ' ' + e.status).join()
+    === 'refresh_token 200,access_token 400,refresh_token 200,access_token 200'"
+says "introspect: logins, which it has no HTTP for" 2 'sessions, logins and grants need more of a host than this one has' -- \
+  "$introspect" "$RUN/login.json" "$opaque" "$own"
+memory login "$bin/login" "$pki" "$issuer"
 
 # The server refuses, is somebody else, is slow, sends us away.
 says "introspect: a client certificate that is not the gateway's" 1 'deny: client_refused' \

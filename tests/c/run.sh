@@ -124,7 +124,7 @@ defines=("-DKEYBOUND_VERSION=\"$version\"" "-DREASONS=$(grep -c '^| `' docs/reas
 read -ra curl_flags <<<"$(pkg-config --cflags libcurl)"
 read -ra curl_libs <<<"$(pkg-config --libs libcurl)"
 for std in c99 c11 c17 c2x; do
-  for source in "$work/header.c" examples/c/{verify,decide,introspect}.c tests/c/{mint,abi,steps,panic,ssl,tls}.c; do
+  for source in "$work/header.c" examples/c/{verify,decide,introspect}.c tests/c/{mint,abi,steps,panic,ssl,tls,login}.c; do
     check "${source##*/} as $std" \
       gcc -std=$std "${flags[@]}" "${defines[@]}" "-I$include" "${curl_flags[@]}" -c -o /dev/null "$source"
   done
@@ -143,6 +143,7 @@ link() { # link PROGRAM SOURCE LIBRARY...
 link "$bin/verify" examples/c/verify.c "$library"
 link "$bin/decide" examples/c/decide.c "$library"
 link "$bin/introspect" "${curl_flags[@]}" examples/c/introspect.c "$library" "${curl_libs[@]}"
+link "$bin/login" "${curl_flags[@]}" tests/c/login.c "$library" "${curl_libs[@]}"
 link "$bin/mint" tests/c/mint.c -lcrypto
 link "$bin/abi" tests/c/abi.c "$library"
 link "$bin/steps" tests/c/steps.c "$library"
@@ -201,6 +202,12 @@ printf '{"issuer":"https://as.example","audience_required":["https://api.example
 says "decide: keys that would have to be fetched" 1 keys_unavailable 'HTTP 503' 'Retry-After: 5' \
   'not fetched: https://as.example/.well-known/openid-configuration' -- \
   "$bin/decide" "$data/discover.json" "$data/allow.header" "$data/client.pem" $now
+
+secret=0123456789abcdef0123456789abcdef
+printf '{"issuer":"https://as.example","audience_required":["https://api.example"],"auth_methods":["session","bearer"],
+  "session_secret":"%s","store_secret":"%s"}' $secret $secret >"$data/sessions.json"
+says "decide: sessions, which it has no HTTP for" 2 'sessions, logins and grants need more of a host than this one has' -- \
+  "$bin/decide" "$data/sessions.json" "$data/allow.header" "$data/client.pem" $now
 
 printf '{"issuer":"https://as.example","isuer":1}' >"$data/refused.json"
 head -c 600000 /dev/zero >"$data/large"
