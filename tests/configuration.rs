@@ -325,3 +325,374 @@ fn a_method_whose_token_is_not_the_clients_goes_with_proof_of_possession_by_name
         assert_eq!(with(&[method], json!({})), format!("auth_methods: must be of {names}"));
     }
 }
+
+/// What an engine says of a gateway with sessions, bearer tokens and logins, changed by `change`.
+fn login(change: impl FnOnce(&mut Value)) -> String {
+    let changed = config(|c| {
+        for (name, value) in json!({
+            "auth_methods": ["session", "bearer", "authorization_code"], "client_id": "gateway", "client_secret": "secret",
+            "session_secret": SECRET, "store_secret": SECRET, "redirect_uri": "https://api.test/callback",
+            "session_bind_certificate": true,
+        })
+        .as_object()
+        .expect("object")
+        {
+            c[name] = value.clone();
+        }
+        change(c);
+    });
+    keybound::Engine::new(&changed).map_or_else(|e| e.to_string(), |_| "accepted".to_owned())
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn which_methods_go_together() {
+    let methods = |methods: Value| {
+        login(|c| {
+            c["auth_methods"] = methods;
+            c["proof_of_possession_mtls"] = "off".into();
+            without(c, "redirect_uri");
+        })
+    };
+    assert_eq!(login(|_| {}), "accepted");
+    assert_eq!(methods(json!(["session", "bearer"])), "accepted");
+    assert_eq!(methods(json!(["session", "password"])), "accepted");
+    assert_eq!(
+        methods(json!(["bearer", "authorization_code"])),
+        "auth_methods: authorization_code needs session: a login is remembered in one"
+    );
+    assert_eq!(methods(json!(["session"])), "auth_methods: session needs another method, which begins sessions");
+    let message = "client_credentials_param_type: the header can be of one method only: with password, too, one of them must be taken \
+                   from the body";
+    let both = |password: Value, client: Value| {
+        login(|c| {
+            c["auth_methods"] = json!(["session", "password", "client_credentials"]);
+            c["proof_of_possession_mtls"] = "off".into();
+            without(c, "redirect_uri");
+            c["password_param_type"] = password;
+            c["client_credentials_param_type"] = client;
+        })
+    };
+    let (header, body) = (json!(["header"]), json!(["body"]));
+    assert_eq!(methods(json!(["session", "password", "client_credentials"])), message);
+    assert_eq!(both(json!(["body", "header"]), header.clone()), message);
+    assert_eq!(both(body.clone(), header.clone()), "accepted");
+    assert_eq!(both(header, body.clone()), "accepted");
+    // Their names for the two differ.
+    assert_eq!(both(body.clone(), body), "accepted");
+}
+
+#[test]
+fn what_logins_and_grants_need_is_asked_for_by_name() {
+    let without_option = |name: &'static str| login(move |c| without(c, name));
+    for (name, message) in [
+        ("session_secret", "session_secret: required by session in auth_methods (openssl rand -base64 32)"),
+        (
+            "store_secret",
+            "store_secret: required by session in auth_methods: without a shared store workers would refresh a token twice, and a login \
+             could come back twice",
+        ),
+        (
+            "redirect_uri",
+            "redirect_uri: required by authorization_code: where the authorization server sends browsers back to",
+        ),
+    ] {
+        assert_eq!(without_option(name), message);
+    }
+    let client = "client_id: required for introspection, grants and logins: the gateway has to authenticate (RFC 7662 §2.1, RFC 6749 §2.3)";
+    let anonymous = |c: &mut Value| {
+        without(c, "client_id");
+        without(c, "client_secret");
+    };
+    assert_eq!(login(anonymous), client);
+    let bearer = |more: Value| {
+        refused_engine(|c| {
+            c["auth_methods"] = json!(["bearer"]);
+            for (name, value) in more.as_object().expect("object") {
+                c[name] = value.clone();
+            }
+        })
+    };
+    assert_eq!(bearer(json!({"upstream_client_credentials": true})), client);
+    assert_eq!(
+        bearer(json!({"upstream_client_credentials": true, "client_id": "gateway", "client_secret": "secret"})),
+        "accepted"
+    );
+}
+
+fn refused_engine(change: impl FnOnce(&mut Value)) -> String {
+    keybound::Engine::new(&config(change)).map_or_else(|e| e.to_string(), |_| "accepted".to_owned())
+}
+
+#[test]
+fn secrets_of_sessions_are_long_and_few() {
+    let short = "must have at least 32 characters (openssl rand -base64 32)";
+    assert_eq!(login(|c| c["session_secret"] = SECRET[..31].into()), format!("session_secret: {short}"));
+    let previous = |secrets: Value| login(|c| c["session_previous_secrets"] = secrets);
+    assert_eq!(previous(json!([SECRET, SECRET])), "accepted");
+    assert_eq!(previous(json!([SECRET, &SECRET[..31]])), format!("session_previous_secrets: {short}"));
+    assert_eq!(previous(json!(vec![SECRET; 7])), "accepted");
+    assert_eq!(previous(json!(vec![SECRET; 8])), "session_previous_secrets: at most 7 entries");
+}
+
+#[test]
+fn an_option_of_what_is_not_configured_is_refused() {
+    let cases = [
+        ("session_secret", json!(SECRET), "session in auth_methods"),
+        ("session_previous_secrets", json!([SECRET]), "session in auth_methods"),
+        ("session_audience", json!("a"), "session in auth_methods"),
+        ("session_storage", json!("store"), "session in auth_methods"),
+        ("session_cookie_name", json!("a"), "session in auth_methods"),
+        ("session_cookie_same_site", json!("Lax"), "session in auth_methods"),
+        ("session_rolling_timeout", json!(1), "session in auth_methods"),
+        ("session_idling_timeout", json!(1), "session in auth_methods"),
+        ("session_absolute_timeout", json!(1), "session in auth_methods"),
+        ("session_bind_certificate", json!(true), "session in auth_methods"),
+        ("disable_session", json!(["bearer"]), "session in auth_methods"),
+        ("refresh_tokens", json!(true), "session in auth_methods"),
+        ("refresh_margin", json!(1), "session in auth_methods"),
+        ("end_session_endpoint", json!("https://as.test/x"), "session in auth_methods"),
+        ("logout_uri_suffix", json!("/logout"), "session in auth_methods"),
+        ("logout_methods", json!(["GET"]), "session in auth_methods"),
+        ("logout_revoke", json!(true), "session in auth_methods"),
+        ("logout_revoke_access_token", json!(true), "session in auth_methods"),
+        ("logout_revoke_refresh_token", json!(true), "session in auth_methods"),
+        ("logout_redirect_uri", json!("https://api.test/"), "session in auth_methods"),
+        ("redirect_uri", json!("https://api.test/callback"), "authorization_code in auth_methods"),
+        ("login_timeout", json!(60), "authorization_code in auth_methods"),
+        ("authorization_endpoint", json!("https://as.test/x"), "authorization_code in auth_methods"),
+        ("authorization_query_args_names", json!(["a"]), "authorization_code in auth_methods"),
+        ("authorization_query_args_values", json!(["a"]), "authorization_code in auth_methods"),
+        ("pushed_authorization_request_endpoint", json!("https://as.test/x"), "authorization_code in auth_methods"),
+        ("require_pushed_authorization_requests", json!(true), "authorization_code in auth_methods"),
+        ("scopes", json!(["a"]), "a grant in auth_methods"),
+        ("token_post_args_names", json!(["a"]), "a grant in auth_methods"),
+        ("token_post_args_values", json!(["a"]), "a grant in auth_methods"),
+    ];
+    for (name, value, what) in cases {
+        assert_eq!(refused_engine(|c| c[name] = value), format!("{name}: has no effect without {what}"));
+    }
+    for name in ["password_param_type", "client_credentials_param_type"] {
+        let message = refused_engine(|c| c[name] = json!(["header"]));
+        assert_eq!(message, format!("{name}: has no effect: auth_methods has no such method"));
+    }
+    let arguments = |values: Value| {
+        refused_engine(|c| {
+            c["upstream_client_credentials_args_names"] = json!(["scope"]);
+            c["upstream_client_credentials_args_values"] = values;
+        })
+    };
+    assert_eq!(
+        arguments(json!(["a"])),
+        "upstream_client_credentials_args_names: has no effect without upstream_client_credentials"
+    );
+    assert_eq!(
+        arguments(json!(["a", "b"])),
+        "upstream_client_credentials_args_values: must have one value for each entry of upstream_client_credentials_args_names"
+    );
+    for (name, value) in [
+        ("end_session_endpoint", json!("https://as.test/x")),
+        ("logout_methods", json!(["GET"])),
+        ("logout_revoke", json!(false)),
+        ("logout_redirect_uri", json!("https://api.test/")),
+    ] {
+        let with = |suffix: bool| {
+            login(|c| {
+                c[name] = value.clone();
+                if suffix {
+                    c["logout_uri_suffix"] = "/logout".into();
+                }
+            })
+        };
+        assert_eq!(with(false), format!("{name}: has no effect without logout_uri_suffix"));
+        assert_eq!(with(true), "accepted");
+    }
+}
+
+#[test]
+fn a_login_cannot_only_be_reported() {
+    let message = "report_only: contradicts auth_methods and upstream_client_credentials: a login or a grant cannot only be reported";
+    assert_eq!(login(|c| c["report_only"] = true.into()), message);
+    assert_eq!(login(|c| c["report_only"] = false.into()), "accepted");
+    let upstream = refused_engine(|c| {
+        c["report_only"] = true.into();
+        c["upstream_client_credentials"] = true.into();
+        c["client_id"] = "gateway".into();
+        c["client_secret"] = "secret".into();
+    });
+    assert_eq!(upstream, message);
+    assert_eq!(refused_engine(|c| c["report_only"] = true.into()), "accepted");
+}
+
+#[test]
+fn the_values_of_sessions_and_logins_are_checked_at_load() {
+    let cookie = "session_cookie_name: must be a token (RFC 6265 §4.1.1) of at most 64 characters; browsers keep __Host- cookies for one \
+                  host alone";
+    let redirect = "redirect_uri: must be an https URL with a path of its own, without query and fragment";
+    let logout = "logout_uri_suffix: must begin with a slash, and have no query";
+    let scope = "scopes: a scope is made of printable ASCII without space, quote and backslash (RFC 6749 §3.3)";
+    let url = "must be an https URL (RFC 7662 §2, RFC 8414 §2)";
+    let strict = "session_cookie_same_site: Strict contradicts authorization_code: a browser that comes back from the authorization server would \
+                  not send the cookie";
+    let long = "x".repeat(64);
+    let too_long = "x".repeat(65);
+    for (name, value, message) in [
+        ("session_cookie_name", json!("__Secure-a!#$%&'*+-.^_`|~9"), "accepted"),
+        ("session_cookie_name", json!(long), "accepted"),
+        ("session_cookie_name", json!(too_long), cookie),
+        ("session_cookie_name", json!("a b"), cookie),
+        ("session_cookie_name", json!("a=b"), cookie),
+        ("session_cookie_name", json!("a;b"), cookie),
+        ("session_cookie_name", json!("\u{e4}"), cookie),
+        ("session_cookie_same_site", json!("None"), "accepted"),
+        ("session_cookie_same_site", json!("lax"), "session_cookie_same_site: must be Strict, Lax or None"),
+        ("session_cookie_same_site", json!("Strict"), strict),
+        ("session_storage", json!("cookie"), "accepted"),
+        (
+            "session_storage",
+            json!("redis"),
+            "session_storage: must be cookie, or store: the shared store of the host, a Redis for example",
+        ),
+        ("session_idling_timeout", json!(0), "accepted"),
+        ("session_idling_timeout", json!(-1), "session_idling_timeout: must be a whole number from 0 to 31536000"),
+        (
+            "session_rolling_timeout",
+            json!(31_536_001),
+            "session_rolling_timeout: must be a whole number from 0 to 31536000",
+        ),
+        ("session_absolute_timeout", json!("1"), "session_absolute_timeout: must be a whole number from 0 to 31536000"),
+        ("disable_session", json!(["bearer"]), "accepted"),
+        ("disable_session", json!(["bearer", "password"]), "disable_session: password is not in auth_methods"),
+        (
+            "disable_session",
+            json!(["session"]),
+            "disable_session: authorization_code needs its session, and session begins none",
+        ),
+        ("disable_session", json!(["cookie"]), "disable_session: must be of the methods of auth_methods"),
+        (
+            "disable_session",
+            json!(["authorization_code"]),
+            "disable_session: authorization_code needs its session, and session begins none",
+        ),
+        ("refresh_margin", json!(3601), "refresh_margin: must be a whole number from 0 to 3600"),
+        ("login_timeout", json!(59), "login_timeout: must be a whole number from 60 to 3600"),
+        ("redirect_uri", json!("https://api.test:8443/a/b"), "accepted"),
+        ("redirect_uri", json!(["https://api.test/callback"]), "accepted"),
+        ("redirect_uri", json!("http://api.test/callback"), redirect),
+        ("redirect_uri", json!("https://api.test/"), redirect),
+        ("redirect_uri", json!("https://api.test"), redirect),
+        ("redirect_uri", json!("https://api.test/callback?a=b"), redirect),
+        ("redirect_uri", json!("https://api.test/callback?"), redirect),
+        ("redirect_uri", json!("https://api.test/callback#x"), redirect),
+        ("redirect_uri", json!("/callback"), redirect),
+        ("authorization_endpoint", json!("http://as.test/x"), &format!("authorization_endpoint: {url}")),
+        ("pushed_authorization_request_endpoint", json!("x"), &format!("pushed_authorization_request_endpoint: {url}")),
+        ("scopes", json!(["openid", "https://api.test/read"]), "accepted"),
+        ("scopes", json!(["read"]), "scopes: must hold openid: without an ID token nobody knows for whom a login was"),
+        ("scopes", json!(["openid", "a b"]), scope),
+        ("scopes", json!(["openid", "a\"b"]), scope),
+        ("scopes", json!(["openid", "a\\b"]), scope),
+        ("scopes", json!(["openid", "\u{e4}"]), scope),
+        ("logout_uri_suffix", json!("/a/logout"), "accepted"),
+        ("logout_uri_suffix", json!("logout"), logout),
+        ("logout_uri_suffix", json!("/logout?x"), logout),
+        ("logout_uri_suffix", json!("/logout#x"), logout),
+    ] {
+        assert_eq!(login(|c| c[name] = value.clone()), message, "{value}");
+    }
+    let with_logout = |name: &'static str, value: Value| {
+        login(|c| {
+            c["logout_uri_suffix"] = "/logout".into();
+            c[name] = value;
+        })
+    };
+    assert_eq!(with_logout("logout_methods", json!(["PUT"])), "logout_methods: must be of GET, POST, DELETE");
+    assert_eq!(with_logout("logout_methods", json!(["GET", "POST", "DELETE"])), "accepted");
+    assert_eq!(with_logout("logout_redirect_uri", json!("http://a.test/")), format!("logout_redirect_uri: {url}"));
+    assert_eq!(with_logout("logout_redirect_uri", json!(["https://a.test/"])), "accepted");
+    assert_eq!(with_logout("end_session_endpoint", json!("x")), format!("end_session_endpoint: {url}"));
+    let places = login(|c| {
+        c["auth_methods"] = json!(["password"]);
+        c["proof_of_possession_mtls"] = "off".into();
+        for name in ["session_secret", "session_bind_certificate", "redirect_uri"] {
+            without(c, name);
+        }
+        c["password_param_type"] = json!(["query"]);
+    });
+    assert_eq!(places, "password_param_type: must be of header, body: what is in a query is in logs");
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let hidden = |hide: bool, own: bool| {
+        login(|c| {
+            c["hide_credentials"] = hide.into();
+            c["upstream_client_credentials"] = own.into();
+        })
+    };
+    assert_eq!(hidden(true, true), "hide_credentials: contradicts upstream_client_credentials");
+    assert_eq!([hidden(true, false), hidden(false, true)], ["accepted", "accepted"]);
+    let strict = login(|c| {
+        c["auth_methods"] = json!(["session", "bearer"]);
+        c["session_cookie_same_site"] = "Strict".into();
+        without(c, "redirect_uri");
+    });
+    assert_eq!(strict, "accepted");
+    let issuer = login(|c| {
+        c["issuer"] = "as".into();
+        for name in ["token", "introspection", "revocation"] {
+            c[format!("{name}_endpoint")] = "https://as.test/x".into();
+        }
+    });
+    assert_eq!(issuer, "issuer: must be an https URL without query: authorization_code needs its metadata");
+}
+
+#[test]
+fn nobody_sets_a_parameter_that_keybound_sets() {
+    let with = |option: &str, name: &str| {
+        login(|c| {
+            c[format!("{option}_names")] = json!(["audience", name]);
+            c[format!("{option}_values")] = json!(["a", "b"]);
+            if option.starts_with("upstream") {
+                c["upstream_client_credentials"] = true.into();
+            }
+        })
+    };
+    const OPTIONS: [&str; 3] = ["authorization_query_args", "token_post_args", "upstream_client_credentials_args"];
+    for option in OPTIONS {
+        for name in [
+            "response_type",
+            "response_mode",
+            "client_id",
+            "client_secret",
+            "client_assertion",
+            "client_assertion_type",
+            "redirect_uri",
+            "state",
+            "nonce",
+            "code_challenge",
+            "code_challenge_method",
+            "code_verifier",
+            "code",
+            "grant_type",
+            "refresh_token",
+            "username",
+            "password",
+            "request",
+            "request_uri",
+            "token",
+            "token_type_hint",
+            "dpop_jkt",
+        ] {
+            assert_eq!(with(option, name), format!("{option}_names: {name} is set by keybound itself"));
+        }
+        for name in ["resource", "prompt", "State"] {
+            assert_eq!(with(option, name), "accepted");
+        }
+        // The scope of logins is an option of its own; that of the gateway's token is not.
+        let scope = with(option, "scope");
+        let expected = format!("{option}_names: scope is set by keybound itself");
+        assert!(if option.starts_with("upstream") { scope == "accepted" } else { scope == expected }, "{scope}");
+    }
+}

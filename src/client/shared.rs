@@ -71,11 +71,14 @@ impl Shared {
         }
     }
 
-    async fn put(&self, host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64) {
+    /// False if the store failed.
+    async fn put(&self, host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64) -> bool {
         // A lifetime of 0 would be one without end in some stores.
         if let (Some(value), Some(ttl)) = (value, u32::try_from(ttl).ok().filter(|ttl| *ttl > 0)) {
-            host.store(Store { operation: StoreOperation::Put, key: self.key(key), value, ttl, delay_ms: 0 }).await;
+            let put = Store { operation: StoreOperation::Put, key: self.key(key), value, ttl, delay_ms: 0 };
+            return host.store(put).await == Stored::Done;
         }
+        false
     }
 
     fn sealer(&self) -> Option<Sealer> {
@@ -131,9 +134,19 @@ impl Shared {
         self.is_there() && host.store(put).await == Stored::Done
     }
 
-    pub(crate) async fn write_of(&self, host: &Host, token: &[u8], key: [u8; 32], at: i64, value: &[u8], ttl: i64) {
-        if let Some(sealer) = self.token_sealer(token) {
-            self.put(host, key, pack(&sealer, &key, at, value), ttl).await;
+    /// False if it is not there now.
+    pub(crate) async fn write_of(
+        &self,
+        host: &Host,
+        token: &[u8],
+        key: [u8; 32],
+        at: i64,
+        value: &[u8],
+        ttl: i64,
+    ) -> bool {
+        match self.token_sealer(token) {
+            Some(sealer) => self.put(host, key, pack(&sealer, &key, at, value), ttl).await,
+            None => false,
         }
     }
 

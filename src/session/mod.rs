@@ -91,6 +91,7 @@ pub(crate) struct Tokens {
 /// A session. Times are in Unix seconds.
 ///
 /// The id is as good as the session where that is in the store: it is secret, and random.
+#[derive(Clone)]
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Session {
     /// Random, and new at each login

@@ -1,5 +1,7 @@
 //! What the client gets that is not let through: redirects, pages for people, JSON for programs.
 
+use zeroize::Zeroizing;
+
 use super::visit::Visit;
 use crate::engine::Engine;
 use crate::engine::respond::HTML;
@@ -32,6 +34,17 @@ pub(super) fn redirect(reason: Reason, location: String, cookies: Vec<String>) -
 }
 
 impl Engine {
+    /// A refusal whose client needs its next refresh token all the same: the one that it sent is used up.
+    pub(super) fn with_refresh_token(&self, refusal: Refusal, token: Option<&Zeroizing<String>>) -> Refusal {
+        let Some(token) = token else {
+            return refusal;
+        };
+        let mut response = self.response(refusal.reason).clone();
+        response.headers = headers(Vec::new());
+        response.headers.push(("refresh-token", String::clone(token)));
+        Refusal { response: Some(Box::new(response)), ..refusal }
+    }
+
     /// The answer of a refusal, for this client: a page for a person, and with these cookies.
     pub(super) fn dress(&self, refusal: Refusal, visit: &Visit, cookies: Vec<String>) -> Refusal {
         if refusal.response.is_some() || (cookies.is_empty() && !visit.is_page()) {

@@ -91,7 +91,9 @@ impl Engine {
                 judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
             }
         }
-        let judged = judged?;
+        let own = session.tokens.refresh_token.as_ref().filter(|_| wanted.method == Method::RefreshToken);
+        let new = own.filter(|new| new.as_bytes() != visit.refresh_token.as_slice()).cloned();
+        let judged = judged.map_err(|refusal| self.with_refresh_token(refusal, new.as_ref()))?;
         let mut tokens = session.tokens.clone();
         let has_it_alone = match wanted.method {
             // It is the client's, and the gateway could not use it.
@@ -103,13 +105,12 @@ impl Engine {
         if !has_it_alone {
             tokens.refresh_token = None;
         }
-        let new = tokens.refresh_token.clone().filter(|_| wanted.method == Method::RefreshToken);
         Ok(Some(Passage {
             method: wanted.method,
             judged,
             tokens: Some(tokens),
             subject: session.subject.clone(),
-            refresh_token: new.filter(|new| new.as_bytes() != visit.refresh_token.as_slice()),
+            refresh_token: new,
             is_proved: false,
         }))
     }

@@ -123,7 +123,7 @@ impl Engine {
             };
             // Whoever shows a token with each request needs no session.
             let begun = match begun {
-                Err(refusal) if refusal.reason == Reason::StoreUnavailable => Ok(Vec::new()),
+                Err(refusal) if is_no_reason(refusal.reason) => Ok(Vec::new()),
                 begun => begun,
             };
             return match begun {
@@ -245,7 +245,10 @@ impl Engine {
         let token = match &logins.upstream {
             Some(arguments) => match self.own_token(host, logins, arguments).await {
                 Ok(token) => Some(token),
-                Err(refusal) => return Err(self.dress(refusal, visit, cookies)),
+                Err(refusal) => {
+                    let refusal = self.with_refresh_token(refusal, refresh_token.as_ref());
+                    return Err(self.dress(refusal, visit, cookies));
+                }
             },
             None => tokens.map(|tokens| tokens.access_token),
         };
@@ -278,6 +281,11 @@ impl Engine {
         }
         Ok(granted)
     }
+}
+
+/// Whether a request that needs no session goes on without one that could not begin for this.
+fn is_no_reason(reason: Reason) -> bool {
+    matches!(reason, Reason::StoreUnavailable | Reason::SessionCertificateMissing)
 }
 
 /// When the token of these claims ends, Unix seconds.

@@ -61,6 +61,8 @@ enum Refreshed {
     /// It is time, and the tokens are the old ones still: somebody else is at it, or the server failed. What would be written now could
     /// displace what that one writes.
     Pending,
+    /// Another request made it a session of another id, which is to be refreshed as that.
+    Again,
     /// The server said no: the session is over.
     Refused,
     /// Nobody could ask, and the access token is over.
@@ -96,6 +98,10 @@ impl Sessions {
     /// Whether a cookie is one of ours, which the upstream does not get.
     pub(super) fn is_own_cookie(&self, name: &str) -> bool {
         cookie::is_part_of(name, &self.cookie) || name.starts_with(&self.login_prefix())
+    }
+
+    fn seal(&self, purpose: Purpose, visit: &Visit, session: &Session) -> Result<Vec<u8>, Reason> {
+        self.keyring.seal(&self.place(purpose, &visit.host), &session.to_json()).ok_or(Reason::InternalError)
     }
 
     /// Under which key the store has a session.
@@ -198,7 +204,7 @@ impl Engine {
         if let Some(reason) = over {
             return Ok(Found::over(reason));
         }
-        if session.tokens.expires.is_some_and(|end| host.now() >= end) {
+        if session.tokens.expires.is_some_and(|end| host.now() >= end.saturating_add(self.rules.leeway)) {
             return Ok(Found::over(Reason::SessionExpired));
         }
         let holder = match session.method {
@@ -266,16 +272,15 @@ impl Engine {
             None if !is_due => return Ok(None),
             None => {}
         }
-        let (id, scope) = (session.id, session.tokens.scope.clone());
-        match self.refresh(host, logins, sessions, session).await {
-            Refreshed::Yes => {
-                // Who may do something else now is another session.
-                if session.tokens.scope != scope {
-                    session.id = crypto::random().ok_or(Reason::InternalError)?;
-                }
-            }
+        let before = session.clone();
+        let mut refreshed = self.refresh(host, logins, sessions, session).await;
+        if let Refreshed::Again = refreshed {
+            refreshed = self.refresh(host, logins, sessions, session).await;
+        }
+        match refreshed {
+            Refreshed::Yes => {}
             Refreshed::No if is_to_be_written => {}
-            Refreshed::No | Refreshed::Pending => return Ok(None),
+            Refreshed::No | Refreshed::Pending | Refreshed::Again => return Ok(None),
             Refreshed::Refused => {
                 self.end_session(host, sessions, visit, session).await;
                 return Ok(Some(Reason::SessionRefused));
@@ -285,17 +290,19 @@ impl Engine {
         // At once: whatever becomes of this request, the old refresh token is used up.
         session.touch(host.now(), &sessions.timeouts);
         cookies.extend(self.write_session(host, sessions, visit, session).await?);
-        if !sessions.in_store {
-            return Ok(None);
+        let is_another = session.id != before.id;
+        if is_another && sessions.in_store {
+            // Requests that are under way still come with the id of before.
+            let ttl = u32::try_from(AFTERGLOW).unwrap_or_default();
+            self.store_session(host, sessions, visit, &before, ttl).await?;
         }
-        let store = self.store()?;
-        if session.id != id {
-            store.delete(host, sessions.key(&visit.host, &id)).await;
+        if !is_another && !sessions.in_store {
+            return Ok(None);
         }
         // A logout between the two would be undone by what was written.
         let is_over = self.is_ended(host, sessions, visit, session).await? == Some(true);
-        if is_over {
-            store.delete(host, sessions.key(&visit.host, &session.id)).await;
+        if is_over && sessions.in_store {
+            self.store()?.delete(host, sessions.key(&visit.host, &session.id)).await;
         }
         Ok(is_over.then_some(Reason::SessionExpired))
     }
@@ -374,23 +381,31 @@ impl Engine {
         visit: &Visit,
         session: &Session,
     ) -> Result<Vec<String>, Refusal> {
-        let purpose = if sessions.in_store { Purpose::Stored } else { Purpose::Session };
-        let text = session.to_json();
-        let sealed =
-            sessions.keyring.seal(&sessions.place(purpose, &visit.host), &text).ok_or(Reason::InternalError)?;
         let jar = Jar(&visit.cookie);
         let value = if sessions.in_store {
             let ttl = session.ttl(host.now(), &sessions.timeouts);
-            if !self.store()?.keep(host, sessions.key(&visit.host, &session.id), sealed, ttl).await {
-                return Err(Reason::StoreUnavailable.into());
-            }
+            self.store_session(host, sessions, visit, session, ttl).await?;
             session.id.to_vec()
         } else {
-            sealed
+            sessions.seal(Purpose::Session, visit, session)?
         };
         cookie::write(&jar, &sessions.cookie, &value, sessions.same_site, None).ok_or_else(|| {
             Refusal::new(Reason::InternalError, "the tokens are too large for cookies: set session_storage to store")
         })
+    }
+
+    /// Puts a session into the store, under its id.
+    async fn store_session(
+        &self,
+        host: &Host,
+        sessions: &Sessions,
+        visit: &Visit,
+        session: &Session,
+        ttl: u32,
+    ) -> Result<(), Refusal> {
+        let sealed = sessions.seal(Purpose::Stored, visit, session)?;
+        let is_kept = self.store()?.keep(host, sessions.key(&visit.host, &session.id), sealed, ttl).await;
+        if is_kept { Ok(()) } else { Err(Reason::StoreUnavailable.into()) }
     }
 
     /// Ends a session for all who have its cookie; false if the store failed.
@@ -447,6 +462,7 @@ impl Engine {
             match news.map_or(News::Nothing, |(_, news)| session.adopt(&news)) {
                 News::Refused => return Refreshed::Refused,
                 News::Tokens if !is_due(&session.tokens, margin, host.now()) => return Refreshed::Yes,
+                News::Tokens if session.id != id => return Refreshed::Again,
                 // They are due again, or it is nothing new.
                 News::Tokens | News::Nothing => {}
             }
@@ -468,17 +484,28 @@ impl Engine {
         let news = shared.read_of(host, &id, key).await;
         match news.map_or(News::Nothing, |(_, news)| session.adopt(&news)) {
             News::Refused => return Refreshed::Refused,
-            News::Tokens if !is_due(&session.tokens, margin, host.now()) => {
+            News::Tokens if session.id != id || !is_due(&session.tokens, margin, host.now()) => {
                 shared.delete(host, lock).await;
-                return Refreshed::Yes;
+                let is_due = is_due(&session.tokens, margin, host.now());
+                return if is_due { Refreshed::Again } else { Refreshed::Yes };
             }
             News::Tokens | News::Nothing => {}
         }
         let refreshed = match self.renew(host, logins, server, session).await {
             Ok(tokens) => {
+                // Who may do something else now is another session: for all who come with the one before the same one.
+                if !is_same_scope(session.tokens.scope.as_deref(), tokens.scope.as_deref()) {
+                    session.id = match crypto::random() {
+                        Some(id) => id,
+                        None => return Refreshed::Unavailable(Reason::InternalError.into()),
+                    };
+                }
                 session.tokens = tokens;
                 let ttl = i64::from(session.ttl(host.now(), &sessions.timeouts)).max(AFTERGLOW);
-                shared.write_of(host, &id, key, host.now(), &session.to_json(), ttl).await;
+                if !shared.write_of(host, &id, key, host.now(), &session.to_json(), ttl).await {
+                    // Nobody else knows of it: as long as the lock lives nobody sends what is used up.
+                    return Refreshed::Yes;
+                }
                 Refreshed::Yes
             }
             Err(TokenError::Refused(_)) => {
@@ -487,7 +514,7 @@ impl Engine {
             }
             Err(TokenError::Unavailable(detail) | TokenError::Client(detail)) => {
                 // The lock stays for a while: others do not ask in vain.
-                shared.delete(host, lock).await;
+                shared.write_lock(host, lock, FAILED, REST).await;
                 return if lives(host.now()) {
                     Refreshed::Pending
                 } else {
@@ -556,15 +583,32 @@ impl Session {
             return News::Refused;
         }
         match Session::parse(news) {
-            Some(Session { tokens, .. })
-                if tokens.obtained >= self.tokens.obtained && tokens.access_token != self.tokens.access_token =>
+            Some(Session { id, tokens, .. })
+                if tokens.obtained >= self.tokens.obtained && !tokens.are_those_of(&self.tokens) =>
             {
-                self.tokens = tokens;
+                (self.id, self.tokens) = (id, tokens);
                 News::Tokens
             }
             _ => News::Nothing,
         }
     }
+}
+
+impl Tokens {
+    fn are_those_of(&self, other: &Tokens) -> bool {
+        self.access_token == other.access_token
+            && self.refresh_token == other.refresh_token
+            && self.expires == other.expires
+    }
+}
+
+/// Whether two scopes are the same set. One that the server left out is what it was (RFC 6749 §5.1).
+fn is_same_scope(before: Option<&str>, now: Option<&str>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else {
+        return true;
+    };
+    let has = |all: &str, one: &str| all.split(' ').any(|other| other == one);
+    before.split(' ').all(|one| has(now, one)) && now.split(' ').all(|one| has(before, one))
 }
 
 /// The certificate that the token of these claims is bound to.
@@ -583,9 +627,8 @@ fn is_due(tokens: &Tokens, margin: i64, now: i64) -> bool {
     })
 }
 
-/// Whether a token that is refused for this ends its session, so that the user may log in again. What no new login would change does not:
-/// the browser would be sent to and fro.
+/// Whether a token that is refused for this is good no more, so that its session ends and the user may log in again. What no new login would
+/// change ends nothing: the browser would be sent to and fro, and for another instance the session may be good.
 pub(super) fn ends_session(reason: Reason) -> bool {
-    use crate::reason::Answer;
-    matches!(reason.answer(), Answer::InvalidToken | Answer::Challenge) && !reason.is_binding()
+    matches!(reason, Reason::TokenExpired | Reason::TokenInactive | Reason::KeyUnknown | Reason::SignatureInvalid)
 }
