@@ -35,8 +35,10 @@ local ffi_new = ffi.new
 local ffi_str = ffi.string
 local get_request = base.get_request
 local encode_base64 = ngx.encode_base64
-local clear_header = ngx.req.clear_header
 local clear_headers = request.clear_headers
+local is_internal = ngx.req.is_internal
+local keep_headers = request.keep_headers
+local restore_headers = request.restore_headers
 local set_header = ngx.req.set_header
 local error = error
 local format = string.format
@@ -76,6 +78,7 @@ local NO_STORE = "store: required for logins and sessions: what all workers must
 local ANY_SECRET = ("x"):rep(32)
 -- Of response headers the one that is added to what there is.
 local SET_COOKIE = "set-cookie"
+local REFRESH_TOKEN = "refresh-token"
 
 local engine_ptr_t = ffi.typeof("kb_engine *[1]")
 local bytes_t = ffi.typeof("uint8_t[?]")
@@ -577,12 +580,17 @@ local function note(self, result)
 end
 
 
---- Adds cookies to those that are set already. Nobody else sees them, and they are not added twice.
-local function add_cookies(headers)
-  local cookies = headers[SET_COOKIE]
-  headers[SET_COOKIE] = nil
+--- Adds cookies to those that are set already, and tells the client its next refresh token. Nobody else sees them, and
+-- they are not added twice.
+local function add_own(headers)
+  local cookies, token = headers[SET_COOKIE], headers[REFRESH_TOKEN]
+  headers[SET_COOKIE], headers[REFRESH_TOKEN] = nil, nil
   for _, cookie in ipairs(cookies or {}) do
     add_header("Set-Cookie", cookie)
+  end
+  if token then
+    ngx.header["Refresh-Token"] = token
+    ngx.header["Cache-Control"] = "no-store"
   end
 end
 
@@ -595,7 +603,7 @@ local function refuse(self, result)
   end
   ngx.status = result.status
   local header = ngx.header
-  add_cookies(result.response_headers)
+  add_own(result.response_headers)
   for name, value in pairs(result.response_headers) do
     header[name] = value
   end
@@ -624,14 +632,15 @@ local function allow(self, check)
     ngx_log(NOTICE, "keybound: note, request_id=", ngx.var.request_id, ", detail=", detail)
   end
   if response_headers then
-    add_cookies(response_headers)
+    add_own(response_headers)
   end
   if values then
+    keep_headers(values)
     for name, value in pairs(values) do
       if value then
         set_header(name, value)
       else
-        clear_header(name)
+        clear_headers { name }
       end
     end
   end
@@ -656,6 +665,9 @@ end
 -- The decision is left in `ngx.ctx.keybound` (`allowed`, `reason`, `claims`, `response_headers`) unless the option
 -- `ctx` is false.
 function _M:access()
+  if self.has_request_headers and is_internal() then
+    restore_headers()
+  end
   clear_headers(self.headers)
   publish(self)
   local rc = decide(self, self.flags)

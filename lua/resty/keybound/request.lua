@@ -10,9 +10,11 @@ local C = library.constants
 local lib = library.lib
 
 local band = bit.band
+local cast = ffi.cast
 local get_request = base.get_request
 local clear_header = ngx.req.clear_header
 local concat = table.concat
+local format = string.format
 local get_body_data = ngx.req.get_body_data
 local get_body_file = ngx.req.get_body_file
 local get_headers = ngx.req.get_headers
@@ -26,6 +28,7 @@ local ngx_var = ngx.var
 local pairs = pairs
 local pcall = pcall
 local read_body = ngx.req.read_body
+local set_header = ngx.req.set_header
 local tonumber = tonumber
 local type = type
 
@@ -128,6 +131,46 @@ function _M.clear_headers(names)
           clear_header(other)
         end
       end
+    end
+  end
+end
+
+
+-- What requests came with that were let through, in two generations: enough for those that are redirected at once.
+local MAX_KEPT = 256
+local kept, kept_before, kept_n = {}, {}, 0
+
+
+--- Names the current request, through internal redirects, and no other: where its memory is another's by now, the
+-- connection has counted on. ($request_id is a new one each time that it is asked for.)
+local function name_of_request()
+  return format("%s %s %d", ngx_var.connection, ngx_var.connection_requests, tonumber(cast("uintptr_t", get_request())))
+end
+
+
+--- Remembers headers of the current request that are about to be changed. nginx may redirect it internally (try_files,
+-- index, error_page), and then it is decided about anew, by what its client sent.
+-- @tparam table changes by name
+function _M.keep_headers(changes)
+  if kept_n >= MAX_KEPT then
+    kept, kept_before, kept_n = {}, kept, 0
+  end
+  local headers = {}
+  for name in pairs(changes) do
+    headers[name] = ngx_var[variable_of(name)] or false
+  end
+  kept[name_of_request()], kept_n = headers, kept_n + 1
+end
+
+
+--- Gives the current request back what it came with.
+function _M.restore_headers()
+  local id = name_of_request()
+  for name, text in pairs(kept[id] or kept_before[id] or {}) do
+    if text then
+      set_header(name, text)
+    else
+      clear_header(name)
     end
   end
 end

@@ -137,6 +137,9 @@ local function check_engine(options)
   if is_reference(part.issuer) then
     part.issuer = "https://reference.invalid"
   end
+  if is_reference(part.session_secret) then
+    part.session_secret = ("-"):rep(32)
+  end
   -- The entity is looked up when a worker needs it: here there may be no database.
   add_certificates(part, function() return { certificate = "-", private_key = "-" } end)
   local option, err = check_part(part, options)

@@ -7,6 +7,7 @@ local claims = require "kong.plugins.keybound.claims"
 local engines = require "kong.plugins.keybound.engines"
 local entities = require "kong.plugins.keybound.entities"
 local keybound = require "resty.keybound"
+local plugin = require "kong.plugins.keybound.options"
 
 local ipairs = ipairs
 local kong = kong
@@ -149,6 +150,8 @@ local function is_anonymous(conf, decision)
   if conf.hide_credentials and decision.reason ~= "no_token" then
     kong.service.request.clear_header("Authorization")
   end
+  -- What was not good enough here, the upstream does not see.
+  set_header("Cookie", plugin.other_cookies(conf, kong.request.get_header("cookie")))
   if kong.client.get_credential() then
     return true
   end
@@ -236,7 +239,11 @@ local function allow(instance, decision)
   end
   set_certificate_headers(instance, token)
   for name, value in pairs(decision.headers) do
-    set_header(name, value or nil)
+    if value then
+      set_header(name, value)
+    else
+      keybound.clear_headers { name }
+    end
   end
   remember(decision)
 end
@@ -270,7 +277,7 @@ end
 
 
 function Keybound:certificate(conf)
-  asks_in_handshake = conf.proof_of_possession_mtls ~= "off"
+  asks_in_handshake = conf.proof_of_possession_mtls ~= "off" or conf.session_bind_certificate == true
   if asks_in_handshake then
     local ok, err = kong.client.tls.request_client_certificate()
     if not ok then

@@ -6,11 +6,14 @@ local cjson = require "cjson.safe"
 
 local concat = table.concat
 local find = string.find
+local gmatch = string.gmatch
 local ipairs = ipairs
+local match = string.match
 local next = next
 local null = ngx.null
 local pairs = pairs
 local sort = table.sort
+local sub = string.sub
 local tostring = tostring
 local type = type
 
@@ -197,6 +200,24 @@ function _M.store_of(options)
     end
   end
   return { redis = spec }
+end
+
+
+--- The cookies of a request but those of its session, and of logins under way.
+-- @tparam string|nil cookies the header
+-- @treturn string|nil
+function _M.other_cookies(options, cookies)
+  local own, others = options.session_secret and options.session_cookie_name, {}
+  if not own or not cookies then
+    return cookies
+  end
+  for pair in gmatch(cookies, "[^;]+") do
+    pair = match(pair, "^%s*(.*)")
+    if sub(pair, 1, #own) ~= own then
+      others[#others + 1] = pair
+    end
+  end
+  return others[1] and concat(others, "; ") or nil
 end
 
 
