@@ -115,6 +115,7 @@ for my $case ([ 'a form for an engine that looks into the header' => '/at/kb', '
 === TEST 2: one token request for many requests, over two workers; two users at once are never mixed up
 --- engine
 kb = logins(grant("password"), OPTS)
+alone = logins(grant("password"), {})
 --- run
 my %header = map { $_ => basic($_) } qw(alice bob);
 # The first one first, then all: what one worker fetched the other has from the store.
@@ -126,6 +127,13 @@ is(workers_of(@responses), 2, 'over both workers');
 is(granted_by_as('password'), 1, 'by one token request');
 my %tokens = map { bearer($_) => 1 } @responses;
 is(scalar keys %tokens, 1, 'and one token');
+
+# Without a store each worker remembers its own: one connection is one worker.
+forget();
+my @alone = calls_on_one_connection(map { { cert => 'client', authorization => $header{$_}, path => '/at/alone' } } (qw(alice bob)) x 10);
+is(counted(@alone), '{"200":20}', 'without a store: all pass');
+is(granted_by_as('password'), 2, 'by one token request for each user');
+is(scalar(grep { seen($alone[$_])->{sub} ne ($_ % 2 ? 'bob' : 'alice') } 0 .. 19), 0, 'and each has the own one');
 
 # Others for whom nobody has a token yet, all at the same moment.
 lives(3);
@@ -266,7 +274,7 @@ is(outcome(visit(path => '/at/both', token => 'own', cert => 'thief')), '401 | 4
 [error]
 [alert]
 
-=== TEST 6: a grant is kept in a session: the cookie in place of the password, with the certificate of the beginning; one session of several has the refresh token
+=== TEST 6: a grant is kept in a session: the cookie in place of the password, with the certificate of the beginning; no refresh token is of two sessions
 --- engine
 kb = logins(grant("password", { auth_methods = { "session", "password" }, session_secret = SECRET, proof_of_possession_mtls = "strict",
     proof_of_possession_auth_methods_validation = false, session_bind_certificate = true, logout_uri_suffix = "/logout" }), OPTS)
@@ -293,23 +301,33 @@ isnt(cookie('a'), cookie('b'), 'and two sessions');
 log_mark();
 $response = visit(path => '/at/off', authorization => basic('alice'));
 is(outcome($response) . ' ' . says($response), '200 ', 'disable_session: none');
-# The first one has the refresh token: of two who spend it the server would take one for a thief.
-until_s($issued + 6.2);
+# Others that begin at the same moment, with a token that is fetched for all of them.
+as_control('/hang', { ms => 500, path => '/token' });
+my @begun = crowd(6, authorization => basic('bob'));
+as_control('/hang', { ms => 0 });
+is(join(' ', map { says($_) } @begun), 'set set set set set set', 'six sessions at once');
+jar_of("bob $_", '__Host-session' => (header($begun[$_], 'Set-Cookie'))[0] =~ /=([^;]+)/) for 0 .. 5;
+# A refresh token is of one session; what came of it must not come to the server twice.
+until_s(claims(bearer($begun[0]))->{iat} + 6.2);
+forget();
+my %refreshed = (a => [], bob => []);
+for my $jar (qw(a b), map { "bob $_" } 0 .. 5) {
+    log_mark();
+    my $response = visit(jar => $jar);
+    is(outcome($response), '200', "$jar: when it is time to refresh");
+    my ($bob) = $jar =~ /^bob (.)/;
+    push @{ $refreshed{ defined $bob ? 'bob' : 'a' } }, $jar if bearer($response) ne (defined $bob ? bearer($begun[$bob]) : $token);
+}
+is(shown('/token'), join("\n", ('refresh_token client_id=web certificate=web port=mtls 200') x @{[ map { @$_ } values %refreshed ]}), 'none is sent twice');
+is(join(' ', @{ $refreshed{a} }), 'a', 'the first of the sessions is refreshed');
+cmp_ok(scalar @{ $refreshed{bob} }, '<=', 2, 'of those that began at once one for each worker at most');
+until_s(claims(bearer($begun[0]))->{iat} + 9.2);
 log_mark();
-$response = visit(jar => 'a');
-is(outcome($response), '200', 'a: when it is time to refresh');
-isnt(bearer($response), $token, 'a: another token');
+is(outcome(visit(jar => 'b')), '401 | 401 session_expired', 'the other ends with its token');
 log_mark();
-$response = visit(jar => 'b');
-is(outcome($response), '200', 'b: the token lives');
-is(bearer($response), $token, 'b: the same one');
-until_s($issued + 9.2);
+is(outcome(visit(jar => 'b', authorization => basic('alice'))), '200', 'and goes on by the password');
 log_mark();
-is(outcome(visit(jar => 'a')), '200', 'a: after the end of the first token');
-log_mark();
-is(outcome(visit(jar => 'b')), '401 | 401 session_expired', 'b: after the end of its token');
-log_mark();
-is(outcome(visit(jar => 'b', authorization => basic('alice'))), '200', 'b: with the password again');
+is(outcome(visit(jar => 'a')), '200', 'the first goes on by its cookie');
 lives(0);
 log_mark();
 is(outcome(visit(jar => 'a', method => 'POST', path => '/logout')), '200 | 200 logged_out', 'a logout');

@@ -55,6 +55,8 @@ EOL
 # The names of the engines that have a callback of their own are registered with it.
 add_block_preprocessor(sub {
     my ($block) = @_;
+    # With Kong.pm only the functions: the configuration is that one's.
+    return if $INC{'Kong.pm'};
     my $engine = $block->engine // 'kb = logins {}';
     my @names = $engine =~ /\bat\(?\s*"(\w+)"/g;
     if (@names) {
@@ -106,7 +108,7 @@ $Test::Nginx::Util::RunTestHelper = sub {
 
 # What keybound logged since the last mark, of refusals and answers: "STATUS REASON", and the details
 sub _logged {
-    return map { /keybound: (?:refused|answered), reason=(\w+), status=(\d+)/ ? [ "$2 $1", /, detail=([^,]*)/ ? $1 : '' ] : () } split /\n/, log_since();
+    return map { /keybound(?:: |\] )(?:refused|answered), reason=(\w+), status=(\d+)/ ? [ "$2 $1", /, detail=([^,]*)/ ? $1 : '' ] : () } split /\n/, log_since();
 }
 
 # sees(NAME, EXPECTED, %how): browses, and compares all answers of the gateway: each is STATUS REASON, or 200 for what passed; with a
