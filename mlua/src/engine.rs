@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use keybound::engine::CONTENT_TYPE;
 use keybound::{Reason, Request, Step};
 use mlua::{Lua, UserData, UserDataMethods, Value};
 
@@ -46,6 +45,8 @@ fn decide(lua: &Lua, this: &Value, request: &Value) -> Result<Value, Failure> {
         query: query.as_deref().unwrap_or_default(),
         certificate: certificate.get(),
         early_data: fields.boolean("early_data")?,
+        // Engines that need it take steps, and those are refused at load.
+        http: None,
     });
     let decision = lua.create_table()?;
     let allowed = matches!(check.step(), Step::Allow(_) | Step::Report(_));
@@ -83,7 +84,7 @@ fn decide(lua: &Lua, this: &Value, request: &Value) -> Result<Value, Failure> {
             decision.raw_set("status", response.status)?;
             decision.raw_set("www_authenticate", response.www_authenticate.as_deref())?;
             decision.raw_set("body", response.body.as_ref())?;
-            decision.raw_set("content_type", CONTENT_TYPE)?;
+            decision.raw_set("content_type", response.content_type)?;
         }
         Step::Fetch(_) | Step::Store(_) => {
             return Err(Failure::new("a step that this binding does not take"));
