@@ -384,7 +384,7 @@ impl Engine {
         let (known, remembered) = match self.memory.try_lock() {
             Ok(mut memory) => {
                 let known = certificate.and_then(|bytes| memory.identities.get(bytes));
-                let recall = |known| self.recall(known, Holder::Client, claims, request.now);
+                let recall = |known| self.recall(known, &Holder::Client, claims, request.now);
                 (known, memory.tokens.get(token).and_then(recall))
             }
             Err(_) => (None, None),
@@ -396,7 +396,7 @@ impl Engine {
         };
         if let Some((facts, issuer, kept)) = remembered {
             *tally = Tally { issuer, source: Source::Hit };
-            let bound = self.rules.check_request(Holder::Client, &facts, identity.as_ref(), request.now)?;
+            let bound = self.rules.check_request(&Holder::Client, &facts, identity.as_ref(), request.now)?;
             let claims = match kept {
                 Some(claims) => claims,
                 None if claims => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
@@ -405,7 +405,7 @@ impl Engine {
             return Ok(Judged { bound, claims });
         }
         tally.source = Source::Miss;
-        self.judge(token, identity.as_ref(), Holder::Client, request.now, tally).map_err(|stop| {
+        self.judge(token, identity.as_ref(), &Holder::Client, request.now, tally).map_err(|stop| {
             // Whatever else is wrong with it: what is no token68 is no bearer token but a malformed header.
             if is_token68(token) { stop } else { Reason::MalformedAuthorization.into() }
         })
@@ -415,13 +415,13 @@ impl Engine {
     fn consider(&self, subject: &Subject, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
         let Subject { token, identity, holder } = subject;
         let remembered = self.memory.try_lock().ok();
-        let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, *holder, true, now));
+        let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, holder, true, now));
         let Some((facts, issuer, kept)) = remembered else {
             tally.source = Source::Miss;
-            return self.judge(token, identity.as_ref(), *holder, now, tally);
+            return self.judge(token, identity.as_ref(), holder, now, tally);
         };
         *tally = Tally { issuer, source: Source::Hit };
-        let bound = self.rules.check_request(*holder, &facts, identity.as_ref(), now)?;
+        let bound = self.rules.check_request(holder, &facts, identity.as_ref(), now)?;
         let claims = match kept {
             Some(claims) => claims,
             None => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
@@ -430,7 +430,13 @@ impl Engine {
     }
 
     /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
-    fn recall(&self, known: &Known, holder: Holder, claims: bool, now: i64) -> Option<(Facts, usize, Option<Vec<u8>>)> {
+    fn recall(
+        &self,
+        known: &Known,
+        holder: &Holder,
+        claims: bool,
+        now: i64,
+    ) -> Option<(Facts, usize, Option<Vec<u8>>)> {
         let issuer = usize::try_from(known.issuer).ok()?;
         let fits = match holder {
             Holder::Client => !known.is_own,
@@ -453,7 +459,7 @@ impl Engine {
         &self,
         token: &[u8],
         identity: Option<&Identity>,
-        holder: Holder,
+        holder: &Holder,
         now: i64,
         tally: &mut Tally,
     ) -> Result<Judged, Stop> {
@@ -537,7 +543,7 @@ impl Engine {
                     fetched |= server.fetch_keys(host, why).await?;
                 }
             }
-            stop = match self.judge(&subject.token, subject.identity.as_ref(), subject.holder, host.now(), tally) {
+            stop = match self.judge(&subject.token, subject.identity.as_ref(), &subject.holder, host.now(), tally) {
                 Ok(judged) => return Ok(judged),
                 Err(stop) => stop,
             };
@@ -585,7 +591,7 @@ impl Engine {
             let known = Known { facts, since: learned.at, fresh_until, is_own, issuer: issuer as u32, epoch, claims };
             self.remember(&subject.token, known, now);
         }
-        let bound = self.rules.check_request(subject.holder, &facts, subject.identity.as_ref(), now)?;
+        let bound = self.rules.check_request(&subject.holder, &facts, subject.identity.as_ref(), now)?;
         Ok(Judged { bound, claims: jwt.map_or(said, |jwt| jwt.claims) })
     }
 
