@@ -665,3 +665,27 @@ fn a_session_goes_with_it() {
     assert_eq!((seen.reason, &seen.claims["sub"]), (Reason::Allowed, &json!("alice")));
     assert!(world.server.secrets.iter().any(|secret| secret == seen.bearer()));
 }
+
+#[test]
+fn what_was_granted_by_one_configuration_is_not_given_out_by_another() {
+    let mut world = World::new();
+    let first = engine(&["password"], |_| {});
+    assert_eq!(ask(&mut world, &first, basic(ALICE)).reason, Reason::Allowed);
+    assert_eq!(world.sent(Endpoint::Token).len(), 1);
+    // Another worker of the same one finds it in the store.
+    let twin = engine(&["password"], |_| {});
+    assert_eq!(ask(&mut world, &twin, basic(ALICE)).reason, Reason::Allowed);
+    assert!(world.sent(Endpoint::Token).is_empty());
+    let others: [Change; 2] = [
+        |c| c["scopes"] = json!(["openid", "write"]),
+        |c| {
+            c["token_post_args_names"] = json!(["resource"]);
+            c["token_post_args_values"] = json!(["https://other.test"]);
+        },
+    ];
+    for change in others {
+        let other = engine(&["password"], change);
+        assert_eq!(ask(&mut world, &other, basic(ALICE)).reason, Reason::Allowed);
+        assert_eq!(world.sent(Endpoint::Token).len(), 1);
+    }
+}

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use keybound::steps::{Endpoint, StoreOperation};
-use keybound::{Engine, Reason};
+use keybound::{Engine, Reason, Step};
 use serde_json::{Value, json};
 
-use crate::common::{CLIENT_A, CLIENT_B, NOW, b64, mint, without};
+use crate::common::{CLIENT_A, CLIENT_B, NOW, b64, mint, named_jwk, without};
 use crate::world::{
     Ask, Browser, Change, HOST, OTHER_SECRET, SECRET, SESSION, Seen, World, api, counter, engine, page, program,
 };
@@ -1001,4 +1001,56 @@ fn a_certificate_that_cannot_be_read_is_refused_with_every_session() {
     assert_eq!((seen.reason, seen.status), (Reason::CertificateMalformed, 401));
     let seen = browser.stolen(Some(large)).ask(&mut world, &engine, Ask { method: "POST", ..api("/logout") });
     assert_eq!(seen.reason, Reason::CertificateMalformed);
+}
+
+#[test]
+fn a_jwt_that_the_gateway_holds_is_still_introspected_when_a_client_sends_it() {
+    let methods = |c: &mut Value| {
+        c["auth_methods"] = json!(["session", "introspection", "authorization_code"]);
+        c["proof_of_possession_mtls"] = "off".into();
+    };
+    let (mut world, engine, mut browser) = logged_in(methods);
+    let seen = browser.ask(&mut world, &engine, api("/"));
+    assert_eq!(seen.reason, Reason::Allowed);
+    assert!(world.sent(Endpoint::Introspection).is_empty());
+    // Remembered for the session, and not for who stole it from an upstream.
+    let token = seen.bearer().to_owned();
+    assert_eq!(Browser::new().ask(&mut world, &engine, bearer(&token)).reason, Reason::TokenInactive);
+    assert_eq!(browser.call(&mut world, &engine), Reason::Allowed);
+}
+
+#[test]
+fn the_token_of_a_login_is_of_the_first_issuer() {
+    let other = "https://other.test";
+    for (iss, reason) in [(None, Reason::LoginCompleted), (Some(other), Reason::IssuerMismatch)] {
+        let engine = engine(|c| {
+            c["auth_methods"] = json!(["session", "bearer", "authorization_code"]);
+            c["issuers_allowed"] =
+                json!([{"issuer": other, "jwks": {"keys": [named_jwk("ES256"), named_jwk("EdDSA")]}}]);
+        });
+        let (mut world, mut browser) = (World::new(), Browser::new());
+        if iss.is_some() {
+            world.server.access_token = |claims| claims["iss"] = "https://other.test".into();
+        }
+        let target = browser.start(&mut world, &engine, "/");
+        assert_eq!(browser.come_back(&mut world, &engine, &target).reason, reason);
+        assert_eq!(browser.has_session(), iss.is_none());
+    }
+}
+
+#[test]
+fn a_request_under_way_does_not_bring_back_a_session_that_was_logged_out() {
+    // It has read the session, and is about to look whether it was ended; or to write it.
+    for next in [StoreOperation::Get, StoreOperation::Put] {
+        let (mut world, engine, mut browser) = logged_in(in_store);
+        let copy = browser.clone();
+        world.pass(100);
+        let mut slow = browser.begin(&world, &engine, &api("/"));
+        assert!(world.step(&mut slow));
+        world.run_to(&mut slow, |step| matches!(step, Step::Store(store) if store.operation == next));
+        let logout = Ask { method: "POST", ..api("/logout") };
+        assert_eq!(browser.ask(&mut world, &engine, logout).reason, Reason::LoggedOut);
+        world.finish(&mut slow);
+        assert_eq!(copy.clone().call(&mut world, &engine), Reason::SessionExpired);
+    }
 }
