@@ -362,6 +362,13 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What the log should say of it in the detail of another.
+    pub(crate) fn text(self) -> String {
+        self.detail.map_or_else(|| self.reason.code().to_owned(), String::from)
+    }
+}
+
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Refusal {
         Refusal { reason, detail: None, response: None }

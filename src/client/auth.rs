@@ -55,6 +55,11 @@ impl ClientAuth {
         form: &mut Vec<(String, String)>,
         headers: &mut Vec<(String, String)>,
     ) -> Result<(), Reason> {
+        // RFC 8705 §2: client_id in every request. Pushed authorization requests have it as a parameter (RFC 9126 §2.1).
+        let is_named = form.iter().any(|(name, _)| name == "client_id");
+        if !is_named && !matches!(self.method, Method::SecretBasic(_)) {
+            form.push(("client_id".into(), self.client_id.clone()));
+        }
         match &self.method {
             // The same in the body as in the header would be two methods (RFC 6749 §2.3).
             Method::SecretBasic(secret) => {
@@ -62,15 +67,10 @@ impl ClientAuth {
                 let pair = Zeroizing::new(format!("{}:{}", encode(&self.client_id), encode(secret)));
                 headers.push(("authorization".into(), format!("Basic {}", STANDARD.encode(pair.as_bytes()))));
             }
-            // RFC 8705 §2: client_id in every request.
-            Method::ClientId => form.push(("client_id".into(), self.client_id.clone())),
-            Method::SecretPost(secret) => {
-                form.push(("client_id".into(), self.client_id.clone()));
-                form.push(("client_secret".into(), String::clone(secret)));
-            }
+            Method::ClientId => {}
+            Method::SecretPost(secret) => form.push(("client_secret".into(), String::clone(secret))),
             Method::Assertion(assertion) => {
                 let assertion = assertion.make(&self.client_id, issuer, now).ok_or(Reason::InternalError)?;
-                form.push(("client_id".into(), self.client_id.clone()));
                 form.push(("client_assertion_type".into(), ASSERTION_TYPE.into()));
                 form.push(("client_assertion".into(), assertion));
             }

@@ -8,9 +8,10 @@ use super::token_response::{self, TokenError};
 use super::{EndpointSetup, Failure, Server};
 use crate::crypto;
 use crate::jose::json::{self, Value};
+use crate::jose::jwk::JwkSet;
 use crate::reason::Reason;
 use crate::session::Tokens;
-use crate::steps::{Endpoint, Host, Outcome, Refusal};
+use crate::steps::{Endpoint, Fetched, Host, Outcome, Refusal};
 use zeroize::Zeroizing;
 
 /// Longest `request_uri` that is passed on, in bytes: it goes into a URL.
@@ -42,6 +43,17 @@ impl Server {
         format!("{}:{} {} {url:?} {mtls_url:?}", auth.client_id.len(), auth.client_id, auth.method.kind())
     }
 
+    /// A request that has effects: never one answer for two of them.
+    pub(crate) async fn call_alone(
+        &self,
+        host: &Host,
+        endpoint: Endpoint,
+        form: Vec<(String, String)>,
+    ) -> Result<Fetched, Refusal> {
+        let flight = shared::hash(Domain::Call, &[&crypto::random::<16>().ok_or(Reason::InternalError)?]);
+        self.call(host, endpoint, form, accept_json(), flight).await
+    }
+
     /// A token request (RFC 6749 §3.2), by the gateway or by `auth`. It is never sent a second time.
     pub(crate) async fn token(
         &self,
@@ -52,10 +64,8 @@ impl Server {
         flight: [u8; 32],
     ) -> Result<TokenSet, TokenError> {
         form.extend(arguments.iter().cloned());
-        let fetched =
-            self.call_as(host, auth, Endpoint::Token, form, accept_json(), flight).await.map_err(|refusal| {
-                TokenError::Unavailable(refusal.detail.map_or_else(|| refusal.reason.code().to_owned(), String::from))
-            })?;
+        let fetched = self.call_as(host, auth, Endpoint::Token, form, accept_json(), flight).await;
+        let fetched = fetched.map_err(|refusal| TokenError::Unavailable(refusal.text()))?;
         let response = token_response::read(&fetched)?;
         let now = host.now();
         Ok(TokenSet {
@@ -79,35 +89,23 @@ impl Server {
         token: &[u8],
         expected: &Expected<'_>,
     ) -> Result<IdToken, Refusal> {
-        let invalid = |what: &str| Refusal::new(Reason::IdTokenInvalid, what);
-        let (mut refetched, mut adopted) = (false, false);
-        loop {
-            let keys = self.usable_keys(host).await?;
-            let reason = match id_token::verify(token, expected, &keys.set, host.now()) {
-                Ok(checked) => return Ok(checked),
-                Err(Invalid::Rule(rule)) => return Err(invalid(rule)),
-                Err(Invalid::Key(reason)) if refetched => return Err(invalid(reason.code())),
-                Err(Invalid::Key(reason)) => reason,
+        let verify = |keys: &JwkSet, now| id_token::verify(token, expected, keys, now);
+        let is_of_keys = |invalid: &Invalid| match invalid {
+            Invalid::Key(reason) => Some(*reason),
+            Invalid::Rule(_) => None,
+        };
+        self.verify_with_keys(host, verify, is_of_keys).await?.map_err(|invalid| {
+            let what = match invalid {
+                Invalid::Key(reason) => reason.code(),
+                Invalid::Rule(rule) => rule,
             };
-            match self.keys.after(reason, host.now()) {
-                // What another worker has may be from before the token: then it is not fetched yet.
-                Ok(why) => refetched = self.fetch_keys(host, why).await? || std::mem::replace(&mut adopted, true),
-                Err(reason) => return Err(invalid(reason.code())),
-            }
-        }
+            Refusal::new(Reason::IdTokenInvalid, what)
+        })
     }
 
     /// Pushes an authorization request (RFC 9126 §2): its `request_uri`.
-    pub(crate) async fn push(&self, host: &Host, mut form: Vec<(String, String)>) -> Result<String, Refusal> {
-        // The client is named by what authenticates it.
-        form.retain(|(name, _)| name != "client_id");
-        let flight = shared::hash(Domain::Call, &[&crypto::random::<16>().ok_or(Reason::InternalError)?]);
-        let (auth, is_named) = (self.client_id().unwrap_or_default().to_owned(), self.names_itself());
-        if !is_named {
-            // RFC 9126 §2.1: client_id is a parameter of the request, whatever authenticates.
-            form.push(("client_id".to_owned(), auth));
-        }
-        let fetched = self.call(host, Endpoint::Par, form, accept_json(), flight).await?;
+    pub(crate) async fn push(&self, host: &Host, form: Vec<(String, String)>) -> Result<String, Refusal> {
+        let fetched = self.call_alone(host, Endpoint::Par, form).await?;
         if introspection::is_client_refused(&fetched) {
             return Err(introspection::client_refused(Endpoint::Par, &fetched));
         }
@@ -125,24 +123,13 @@ impl Server {
         uri.map(str::to_owned).ok_or_else(|| refuse("there is no request_uri".into()))
     }
 
-    /// Whether the way of authenticating puts `client_id` into the form by itself.
-    fn names_itself(&self) -> bool {
-        use super::auth::Method;
-        self.client.as_ref().is_some_and(|[_, _, _, par]| !matches!(par.auth.method, Method::SecretBasic(_)))
-    }
-
     /// Revokes a token (RFC 7009 §2.1).
     ///
     /// # Errors
     /// Why the server did not.
     pub(crate) async fn revoke(&self, host: &Host, token: &str, hint: &str) -> Result<(), String> {
         let form = vec![("token".to_owned(), token.to_owned()), ("token_type_hint".to_owned(), hint.to_owned())];
-        let random = crypto::random::<16>().ok_or("there is no randomness")?;
-        let flight = shared::hash(Domain::Call, &[&random]);
-        let fetched = self
-            .call(host, Endpoint::Revocation, form, accept_json(), flight)
-            .await
-            .map_err(|refusal| refusal.detail.map_or_else(|| refusal.reason.code().to_owned(), String::from))?;
+        let fetched = self.call_alone(host, Endpoint::Revocation, form).await.map_err(Refusal::text)?;
         match (fetched.outcome, fetched.status) {
             (Outcome::Answered, 200) => Ok(()),
             _ => {

@@ -51,6 +51,12 @@ fn rule(reason: Reason) -> Invalid {
     Invalid::Rule(reason.code())
 }
 
+impl From<Reason> for Invalid {
+    fn from(reason: Reason) -> Invalid {
+        Invalid::Key(reason)
+    }
+}
+
 /// Checks an ID token, the signature last: it costs most.
 pub(crate) fn verify(token: &[u8], expected: &Expected<'_>, keys: &JwkSet, now: i64) -> Result<IdToken, Invalid> {
     if token.len() > MAX_ID_TOKEN {

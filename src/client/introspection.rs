@@ -126,25 +126,13 @@ impl Server {
     /// Reads a signed response (RFC 9701 §5), with the keys of the server.
     async fn read_signed(&self, host: &Host, setup: &IntrospectionSetup, body: &[u8]) -> Result<Introspected, Refusal> {
         let client_id = &self.endpoint(Endpoint::Introspection)?.auth.client_id;
-        let (mut refetched, mut adopted) = (false, false);
-        loop {
-            let keys = self.usable_keys(host).await?;
-            match verify(body, &keys.set, &setup.algorithms) {
-                Ok(payload) => return read_payload(&payload, &self.issuer, client_id, host.now()),
-                Err(reason @ (Reason::KeyUnknown | Reason::SignatureInvalid)) if !refetched => {
-                    match self.keys.after(reason, host.now()) {
-                        // What another worker has may be from before the response: then it is not fetched yet.
-                        Ok(why) => {
-                            refetched = self.fetch_keys(host, why).await? || std::mem::replace(&mut adopted, true)
-                        }
-                        Err(reason) => return Err(unavailable(format!("the signed response: {}", reason.code()))),
-                    }
-                }
-                Err(Reason::TokenEncrypted) => {
-                    return Err(unavailable("the response is encrypted, which is not supported".into()));
-                }
-                Err(reason) => return Err(unavailable(format!("the signed response: {}", reason.code()))),
-            }
+        let verify = |keys: &JwkSet, _| verify(body, keys, &setup.algorithms);
+        let is_of_keys =
+            |reason: &Reason| matches!(reason, Reason::KeyUnknown | Reason::SignatureInvalid).then_some(*reason);
+        match self.verify_with_keys(host, verify, is_of_keys).await? {
+            Ok(payload) => read_payload(&payload, &self.issuer, client_id, host.now()),
+            Err(Reason::TokenEncrypted) => Err(unavailable("the response is encrypted, which is not supported".into())),
+            Err(reason) => Err(unavailable(format!("the signed response: {}", reason.code()))),
         }
     }
 }

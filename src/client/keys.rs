@@ -221,7 +221,7 @@ impl Keys {
 
 impl Server {
     /// The keys, which are fetched where there are none that may be used.
-    pub(crate) async fn usable_keys(&self, host: &Host) -> Result<Usable, Refusal> {
+    async fn usable_keys(&self, host: &Host) -> Result<Usable, Refusal> {
         match self.keys.usable(host.now()) {
             Ok(usable) => Ok(usable),
             Err(Some(why)) => {
@@ -229,6 +229,32 @@ impl Server {
                 self.keys.usable(host.now()).map_err(|_| Reason::KeysUnavailable.into())
             }
             Err(None) => Err(Reason::KeysUnavailable.into()),
+        }
+    }
+
+    /// Verifies something with the keys, which are fetched where that is needed. Of what `verify` says `is_of_keys` are those failures that
+    /// other keys may mend.
+    pub(crate) async fn verify_with_keys<T, E: From<Reason>>(
+        &self,
+        host: &Host,
+        verify: impl Fn(&JwkSet, i64) -> Result<T, E>,
+        is_of_keys: impl Fn(&E) -> Option<Reason>,
+    ) -> Result<Result<T, E>, Refusal> {
+        let (mut refetched, mut adopted) = (false, false);
+        loop {
+            let keys = self.usable_keys(host).await?;
+            let failure = match verify(&keys.set, host.now()) {
+                Err(failure) => failure,
+                verified => return Ok(verified),
+            };
+            let Some(reason) = is_of_keys(&failure).filter(|_| !refetched) else {
+                return Ok(Err(failure));
+            };
+            match self.keys.after(reason, host.now()) {
+                // What another worker has may be from before: then it is not fetched yet.
+                Ok(why) => refetched = self.fetch_keys(host, why).await? || std::mem::replace(&mut adopted, true),
+                Err(reason) => return Ok(Err(reason.into())),
+            }
         }
     }
 

@@ -64,8 +64,7 @@ impl Shared {
     }
 
     async fn get(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Option<Vec<u8>> {
-        let get = Store { operation: StoreOperation::Get, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms };
-        match host.store(get).await {
+        match self.fetch(host, key, delay_ms).await {
             Stored::Found(value) => Some(value),
             _ => None,
         }
@@ -123,15 +122,14 @@ impl Shared {
     }
 
     /// What is there, sealed by somebody else; and whether the store failed.
-    pub(crate) async fn fetch(&self, host: &Host, key: [u8; 32]) -> Stored {
-        let get = Store { operation: StoreOperation::Get, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms: 0 };
+    pub(crate) async fn fetch(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Stored {
+        let get = Store { operation: StoreOperation::Get, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms };
         if self.is_there() { host.store(get).await } else { Stored::Failed }
     }
 
     /// Writes what somebody else sealed; false if the store failed.
     pub(crate) async fn keep(&self, host: &Host, key: [u8; 32], value: Vec<u8>, ttl: u32) -> bool {
-        let put = Store { operation: StoreOperation::Put, key: self.key(key), value, ttl: ttl.max(1), delay_ms: 0 };
-        self.is_there() && host.store(put).await == Stored::Done
+        self.is_there() && self.put(host, key, Some(value), i64::from(ttl.max(1))).await
     }
 
     /// False if it is not there now.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::client::introspection::{self, Introspected};
-use crate::client::shared::{self, Domain};
 use crate::reason::Reason;
 use crate::steps::{
     Ask, Endpoint, Fetch, FetchAnswer, Host, Outcome, Refusal, Run, State, StateError, Store, StoreAnswer,
@@ -85,10 +84,7 @@ impl Engine {
         form: Vec<(String, String)>,
     ) -> Result<Vec<u8>, Refusal> {
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
-        // Never one answer for two requests: a token request has effects.
-        let flight = shared::hash(Domain::Call, &[&crate::crypto::random::<16>().ok_or(Reason::InternalError)?]);
-        let accept = vec![("accept".to_owned(), "application/json".to_owned())];
-        let fetched = server.call(host, endpoint, form, accept, flight).await?;
+        let fetched = server.call_alone(host, endpoint, form).await?;
         if introspection::is_client_refused(&fetched) {
             return Err(introspection::client_refused(endpoint, &fetched));
         }

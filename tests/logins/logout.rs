@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::common::{mint, without};
 use crate::world::{
-    Ask, Browser, Change, END_SESSION, Fault, SESSION, World, api, counter, engine, get, page, pairs, program,
+    Ask, Browser, Change, END_SESSION, Fault, SESSION, STORAGES, World, api, counter, engine, get, page, pairs, program,
 };
 
 const BACK: &str = "https://api.test/bye?x=y";
@@ -19,12 +19,6 @@ fn logged_in(change: impl FnOnce(&mut Value)) -> (World, Arc<Engine>, Browser) {
     world.fetched.clear();
     (world, engine, browser)
 }
-
-fn in_store(c: &mut Value) {
-    c["session_storage"] = "store".into();
-}
-
-const STORAGES: [Change; 2] = [|_| {}, in_store];
 
 /// A form of our own page.
 fn form(target: &str) -> Ask {

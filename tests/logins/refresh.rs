@@ -7,7 +7,7 @@ use keybound::{Check, Engine, Reason, Step};
 use serde_json::{Value, json};
 
 use crate::common::without;
-use crate::world::{Ask, Browser, Change, Fault, SESSION, Seen, World, api, engine, get, page};
+use crate::world::{Ask, Browser, Change, Fault, SESSION, STORAGES, Seen, World, api, engine, get, in_store, page};
 
 /// A browser that is logged in with a token of 300 seconds that can be refreshed.
 fn logged_in(change: impl FnOnce(&mut Value)) -> (World, Arc<Engine>, Browser) {
@@ -17,12 +17,6 @@ fn logged_in(change: impl FnOnce(&mut Value)) -> (World, Arc<Engine>, Browser) {
     world.operations.clear();
     (world, engine, browser)
 }
-
-fn in_store(c: &mut Value) {
-    c["session_storage"] = "store".into();
-}
-
-const STORAGES: [Change; 2] = [|_| {}, in_store];
 
 fn call(world: &mut World, engine: &Arc<Engine>, browser: &mut Browser) -> Seen {
     browser.ask(world, engine, api("/"))

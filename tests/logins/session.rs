@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::common::{CLIENT_A, CLIENT_B, NOW, b64, mint, named_jwk, without};
 use crate::world::{
-    Ask, Browser, Change, HOST, OTHER_SECRET, SECRET, SESSION, Seen, World, api, counter, engine, page, program,
+    Ask, Browser, Change, HOST, OTHER_SECRET, SECRET, SESSION, STORAGES, Seen, World, api, counter, engine, in_store,
+    page, program,
 };
 
 /// A browser that is logged in.
@@ -22,12 +23,6 @@ fn logged_in(change: impl FnOnce(&mut Value)) -> (World, Arc<Engine>, Browser) {
     world.operations.clear();
     (world, engine, browser)
 }
-
-fn in_store(c: &mut Value) {
-    c["session_storage"] = "store".into();
-}
-
-const STORAGES: [Change; 2] = [|_| {}, in_store];
 
 fn bearer(token: &str) -> Ask {
     Ask { authorization: Some(format!("Bearer {token}")), ..program("/data") }

@@ -60,6 +60,14 @@ struct Refresh {
     used: bool,
 }
 
+/// Sessions in the store.
+pub fn in_store(c: &mut Value) {
+    c["session_storage"] = "store".into();
+}
+
+/// Each place where sessions can be.
+pub const STORAGES: [Change; 2] = [|_| {}, in_store];
+
 /// The authorization server, with the clients `gateway` (by its certificate, or by a secret) and `robot`.
 pub struct Server {
     pub metadata: Value,

@@ -138,6 +138,8 @@ end
 
 -- What requests came with that were let through, in two generations: enough for those that are redirected at once.
 local MAX_KEPT = 256
+-- By which it may be decided about. What else is changed is cleared first in any case.
+local CREDENTIALS = { "authorization", "cookie", "refresh-token" }
 local kept, kept_before, kept_n = {}, {}, 0
 
 
@@ -148,16 +150,22 @@ local function name_of_request()
 end
 
 
---- Remembers headers of the current request that are about to be changed. nginx may redirect it internally (try_files,
--- index, error_page), and then it is decided about anew, by what its client sent.
+--- Remembers the credentials of the current request that are about to be changed. nginx may redirect it internally
+-- (try_files, index, error_page), and then it is decided about anew, by what its client sent.
 -- @tparam table changes by name
 function _M.keep_headers(changes)
+  local headers
+  for _, name in ipairs(CREDENTIALS) do
+    if changes[name] ~= nil then
+      headers = headers or {}
+      headers[name] = ngx_var[variable_of(name)] or false
+    end
+  end
+  if not headers then
+    return
+  end
   if kept_n >= MAX_KEPT then
     kept, kept_before, kept_n = {}, kept, 0
-  end
-  local headers = {}
-  for name in pairs(changes) do
-    headers[name] = ngx_var[variable_of(name)] or false
   end
   kept[name_of_request()], kept_n = headers, kept_n + 1
 end

@@ -17,20 +17,30 @@ fn headers(cookies: Vec<String>) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Sends the browser on.
-pub(super) fn redirect(reason: Reason, location: String, cookies: Vec<String>) -> Refusal {
-    let mut headers = headers(cookies);
-    headers.push(("location", location));
-    let response = Response {
+/// An answer that is no refusal, with nothing in it yet.
+pub(super) fn answer(reason: Reason, status: u16, cookies: Vec<String>) -> Response {
+    Response {
         reason,
-        status: 302,
+        status,
         www_authenticate: None,
         retry_after: None,
         content_type: HTML,
         body: "".into(),
-        headers,
-    };
-    Refusal { reason, detail: None, response: Some(Box::new(response)) }
+        headers: headers(cookies),
+    }
+}
+
+/// Sends the browser on.
+pub(super) fn redirect(reason: Reason, location: String, cookies: Vec<String>) -> Refusal {
+    let mut response = answer(reason, 302, cookies);
+    response.headers.push(("location", location));
+    response.into()
+}
+
+impl From<Response> for Refusal {
+    fn from(response: Response) -> Refusal {
+        Refusal { reason: response.reason, detail: None, response: Some(Box::new(response)) }
+    }
 }
 
 impl Engine {

@@ -4,10 +4,11 @@ use super::answers::redirect;
 use super::config::{Code, Logins, Sessions};
 use super::visit::Visit;
 use super::{Holder, Passage, end_of};
+use crate::cert::Thumbprint;
+use crate::client::TokenSet;
 use crate::client::authorization::{self, Returned, Transaction};
 use crate::client::shared::{self, Domain};
 use crate::client::token_response::TokenError;
-use crate::client::{Server, TokenSet};
 use crate::crypto;
 use crate::engine::{Engine, Tally};
 use crate::reason::Reason;
@@ -22,16 +23,15 @@ const MAX_RETURN: usize = 1024;
 
 impl Engine {
     /// Sends a browser to the authorization server.
-    pub(super) async fn send_to_login(&self, host: &Host, logins: &Logins, code: &Code, visit: &Visit) -> Refusal {
-        match self.start_login(host, logins, code, visit).await {
-            Ok(redirect) => redirect,
-            Err(refusal) => refusal,
-        }
-    }
-
-    async fn start_login(&self, host: &Host, logins: &Logins, code: &Code, visit: &Visit) -> Result<Refusal, Refusal> {
+    pub(super) async fn start_login(
+        &self,
+        host: &Host,
+        logins: &Logins,
+        code: &Code,
+        visit: &Visit,
+    ) -> Result<Refusal, Refusal> {
         let sessions = logins.sessions.as_ref().ok_or(Reason::InternalError)?;
-        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        let server = self.first_server()?;
         // Not at the end of the login, when the user has done it all.
         let audience = sessions.login_audience(self.bind(logins, visit)?.as_ref());
         let metadata = server.reached_metadata(host).await?;
@@ -100,7 +100,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Refusal, Refusal> {
         let sessions = logins.sessions.as_ref().ok_or(Reason::InternalError)?;
-        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        let server = self.first_server()?;
         tally.issuer = 0;
         let malformed = |why: &'static str| Refusal::new(Reason::LoginResponseMalformed, why);
         if visit.method != b"GET" {
@@ -133,7 +133,7 @@ impl Engine {
             Some(false) => return Err(Reason::LoginStateReused.into()),
             None => return Err(Reason::StoreUnavailable.into()),
         }
-        let passage = self.redeem(host, logins, code, server, visit, &transaction, &granted, tally).await?;
+        let passage = self.redeem(host, logins, code, visit, bound_to, &transaction, &granted, tally).await?;
         let before = self.open_session(host, sessions, visit).await;
         let session = self.begin_session(host, logins, sessions, visit, &passage).await?;
         cookies.extend(session);
@@ -181,12 +181,13 @@ impl Engine {
         host: &Host,
         logins: &Logins,
         code: &Code,
-        server: &Server,
         visit: &Visit,
+        bound_to: Option<Thumbprint>,
         transaction: &Transaction,
         granted: &str,
         tally: &mut Tally,
     ) -> Result<Passage, Refusal> {
+        let server = self.first_server()?;
         let form = vec![
             ("grant_type".to_owned(), "authorization_code".to_owned()),
             ("code".to_owned(), granted.to_owned()),
@@ -203,8 +204,7 @@ impl Engine {
         let id_token = id_token.ok_or_else(|| Refusal::new(Reason::IdTokenInvalid, "there is none"))?;
         let expected = self.expected(logins, server, &tokens.access_token, Some(&transaction.nonce), None);
         let subject = server.check_id_token(host, id_token.as_bytes(), &expected).await?.subject;
-        let thumbprint = self.bind(logins, visit)?;
-        let holder = Holder::Gateway(thumbprint);
+        let holder = Holder::Gateway(bound_to);
         let judged = self.judge_token(host, tokens.access_token.as_bytes(), visit, holder, tally).await?;
         tokens.id_token = Some(id_token);
         tokens.expires = match (tokens.expires, end_of(&judged.claims)) {
@@ -214,10 +214,10 @@ impl Engine {
         Ok(Passage {
             method: Method::AuthorizationCode,
             judged,
-            tokens: Some(tokens),
+            tokens,
             subject: Some(subject),
             refresh_token: None,
-            is_proved: thumbprint.is_some(),
+            is_proved: bound_to.is_some(),
         })
     }
 }

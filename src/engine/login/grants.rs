@@ -71,7 +71,7 @@ impl Engine {
             return Ok(None);
         };
         tally.issuer = 0;
-        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        let server = self.first_server()?;
         // A client that calls itself the gateway would be believed for the gateway's certificate.
         if wanted.auth.as_ref().is_some_and(|auth| server.client_id() == Some(auth.client_id.as_str())) {
             return Err(Refusal::new(Reason::CredentialsRefused, "client_id is the gateway's own"));
@@ -108,7 +108,7 @@ impl Engine {
         Ok(Some(Passage {
             method: wanted.method,
             judged,
-            tokens: Some(tokens),
+            tokens,
             subject: session.subject.clone(),
             refresh_token: new,
             is_proved: false,
@@ -122,7 +122,7 @@ impl Engine {
         logins: &Logins,
         arguments: &[(String, String)],
     ) -> Result<Zeroizing<String>, Refusal> {
-        let server = self.servers.first().ok_or(Reason::InternalError)?;
+        let server = self.first_server()?;
         let wanted = Wanted {
             method: Method::ClientCredentials,
             form: vec![("grant_type".to_owned(), "client_credentials".to_owned())],

@@ -1,12 +1,13 @@
 //! Logouts: the session ends here, its tokens at the authorization server (RFC 7009), and the user's login there (OpenID Connect RP-Initiated
 //! Logout 1.0).
 
-use super::answers::{page, redirect};
+use super::answers::{answer, page, redirect};
 use super::config::{Logins, Logout, Sessions};
 use super::visit::Visit;
 use crate::client::Server;
 use crate::client::authorization;
 use crate::engine::Engine;
+use crate::engine::respond::JSON;
 use crate::jose::json::Value;
 use crate::reason::Reason;
 use crate::session::Session;
@@ -96,7 +97,7 @@ impl Engine {
             Ok(Some(endpoint)) => endpoint,
             Ok(None) => return own(),
             Err(refusal) => {
-                failed.push(refusal.detail.map(String::from).unwrap_or_else(|| refusal.reason.code().into()));
+                failed.push(refusal.text());
                 return own();
             }
         };
@@ -113,24 +114,19 @@ impl Engine {
     /// A browser is sent on; a program is told where a browser could go on.
     fn logged_out(&self, visit: &Visit, next: Option<String>, cookies: Vec<String>) -> Refusal {
         const REASON: Reason = Reason::LoggedOut;
-        let (next, is_page) = match (next, visit.is_page()) {
-            (Some(next), true) => return redirect(REASON, next, cookies),
-            (next, is_page) => (next, is_page),
-        };
-        let mut refusal = redirect(REASON, String::new(), cookies);
-        if let Some(response) = &mut refusal.response {
-            response.headers.retain(|(name, _)| *name != "location");
-            response.status = 200;
-            if is_page {
-                page(response, REASON, false);
-            } else {
-                let text = |text: String| Value::Str(text.into());
-                let members = [("message".into(), text("Logged out".into()))];
-                let next = next.map(|next| ("logout_uri".into(), text(next)));
-                response.content_type = crate::engine::respond::JSON;
-                response.body = Value::Object(members.into_iter().chain(next).collect()).to_string().into();
-            }
+        if let (Some(next), true) = (&next, visit.is_page()) {
+            return redirect(REASON, next.clone(), cookies);
         }
-        refusal
+        let mut response = answer(REASON, 200, cookies);
+        if visit.is_page() {
+            page(&mut response, REASON, false);
+        } else {
+            let text = |text: String| Value::Str(text.into());
+            let members = [("message".into(), text("Logged out".into()))];
+            let next = next.map(|next| ("logout_uri".into(), text(next)));
+            response.content_type = JSON;
+            response.body = Value::Object(members.into_iter().chain(next).collect()).to_string().into();
+        }
+        response.into()
     }
 }

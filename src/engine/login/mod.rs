@@ -41,7 +41,7 @@ struct Passage {
     method: Method,
     judged: Judged,
     /// What the gateway holds for the client.
-    tokens: Option<Tokens>,
+    tokens: Tokens,
     subject: Option<String>,
     /// A refresh token that replaces the client's.
     refresh_token: Option<Zeroizing<String>>,
@@ -50,6 +50,11 @@ struct Passage {
 }
 
 impl Engine {
+    /// The issuer that the gateway is a client of for logins and grants.
+    fn first_server(&self) -> Result<&Server, Reason> {
+        self.servers.first().ok_or(Reason::InternalError)
+    }
+
     /// Decides about a request of an engine with logins, as a check that may have steps to take.
     pub(super) fn begin_visit(self: &Arc<Self>, request: &Request<'_>) -> Check {
         let identity = self.rules.identity(request.certificate);
@@ -135,7 +140,7 @@ impl Engine {
             && visit.is_navigation()
             && visit.host == code.host
         {
-            let mut refusal = self.send_to_login(host, logins, code, visit).await;
+            let mut refusal = self.start_login(host, logins, code, visit).await.unwrap_or_else(|refusal| refusal);
             // Why the session before did not do is worth knowing.
             if let Some(why) = why
                 && refusal.detail.is_none()
@@ -182,14 +187,7 @@ impl Engine {
                 scope: None,
             };
             let is_proved = self.rules.mode != Mode::Off;
-            return Ok(Some(Passage {
-                method,
-                judged,
-                tokens: Some(tokens),
-                subject: None,
-                refresh_token: None,
-                is_proved,
-            }));
+            return Ok(Some(Passage { method, judged, tokens, subject: None, refresh_token: None, is_proved }));
         }
         self.by_grant(host, logins, visit, tally).await
     }
@@ -244,17 +242,17 @@ impl Engine {
         let mut changes = self.headers.of(&judged.claims);
         let token = match &logins.upstream {
             Some(arguments) => match self.own_token(host, logins, arguments).await {
-                Ok(token) => Some(token),
+                Ok(token) => token,
                 Err(refusal) => {
                     let refusal = self.with_refresh_token(refusal, refresh_token.as_ref());
                     return Err(self.dress(refusal, visit, cookies));
                 }
             },
-            None => tokens.map(|tokens| tokens.access_token),
+            None => tokens.access_token,
         };
         // Whatever came in that header, the upstream sees what was checked, or nothing.
         changes.request.retain(|(name, _)| &**name != "authorization");
-        let bearer = token.filter(|_| !self.headers.hide_credentials).map(|token| format!("Bearer {}", *token));
+        let bearer = (!self.headers.hide_credentials).then(|| format!("Bearer {}", *token));
         changes.request.push(("authorization".into(), bearer));
         if let Some(sessions) = &logins.sessions
             && !visit.cookie.is_empty()

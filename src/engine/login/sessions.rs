@@ -116,11 +116,7 @@ impl Sessions {
 }
 
 impl Engine {
-    fn first_server(&self) -> Result<&Server, Refusal> {
-        self.servers.first().ok_or_else(|| Reason::InternalError.into())
-    }
-
-    fn store(&self) -> Result<&Shared, Refusal> {
+    fn store(&self) -> Result<&Shared, Reason> {
         Ok(&self.first_server()?.shared)
     }
 
@@ -138,7 +134,7 @@ impl Engine {
         };
         let (sealed, purpose, id) = if sessions.in_store {
             let id: [u8; 32] = value.try_into().map_err(|_| Reason::SessionInvalid)?;
-            match self.store()?.fetch(host, sessions.key(&visit.host, &id)).await {
+            match self.store()?.fetch(host, sessions.key(&visit.host, &id), 0).await {
                 Stored::Found(sealed) => (sealed, Purpose::Stored, Some(id)),
                 Stored::Absent => return Err(Reason::SessionExpired.into()),
                 _ => return Err(Reason::StoreUnavailable.into()),
@@ -225,7 +221,7 @@ impl Engine {
         Ok(Found::Passage(Passage {
             method: Method::Session,
             judged,
-            tokens: Some(session.tokens),
+            tokens: session.tokens,
             subject: None,
             refresh_token: None,
             is_proved,
@@ -266,7 +262,7 @@ impl Engine {
             return Ok(None);
         }
         // Copies of a cookie live on after a logout, until they would be written anew. Without the store none is.
-        match self.is_ended(host, sessions, visit, session).await? {
+        match self.is_ended(host, sessions, visit, session).await {
             Some(true) => return Ok(Some(Reason::SessionExpired)),
             Some(false) => {}
             None if !is_due => return Ok(None),
@@ -300,7 +296,7 @@ impl Engine {
             return Ok(None);
         }
         // A logout between the two would be undone by what was written.
-        let is_over = self.is_ended(host, sessions, visit, session).await? == Some(true);
+        let is_over = self.is_ended(host, sessions, visit, session).await == Some(true);
         if is_over && sessions.in_store {
             self.store()?.delete(host, sessions.key(&visit.host, &session.id)).await;
         }
@@ -350,9 +346,9 @@ impl Engine {
             // Another site must not log its visitors in as somebody else.
             method => sessions.disabled.contains(&method) || visit.is_cross_site(),
         };
-        let Some(tokens) = passage.tokens.as_ref().filter(|_| !is_off) else {
+        if is_off {
             return Ok(Vec::new());
-        };
+        }
         let now = host.now();
         // What the token is bound to binds the session in all that it does, a logout too.
         let thumbprint = match self.bind(logins, visit)? {
@@ -363,7 +359,7 @@ impl Engine {
             // Never one that came with the request.
             id: crypto::random().ok_or(Reason::InternalError)?,
             method: passage.method,
-            tokens: tokens.clone(),
+            tokens: passage.tokens.clone(),
             subject: passage.subject.clone(),
             thumbprint,
             created: now,
@@ -419,18 +415,12 @@ impl Engine {
     }
 
     /// Whether a session was ended; `None` if the store failed.
-    async fn is_ended(
-        &self,
-        host: &Host,
-        sessions: &Sessions,
-        visit: &Visit,
-        session: &Session,
-    ) -> Result<Option<bool>, Refusal> {
-        Ok(match self.store()?.fetch(host, sessions.end_key(&visit.host, &session.id)).await {
+    async fn is_ended(&self, host: &Host, sessions: &Sessions, visit: &Visit, session: &Session) -> Option<bool> {
+        match self.store().ok()?.fetch(host, sessions.end_key(&visit.host, &session.id), 0).await {
             Stored::Found(_) => Some(true),
             Stored::Absent => Some(false),
             _ => None,
-        })
+        }
     }
 
     /// Refreshes the access token of a session when it is time: one request for all workers (RFC 6749 §6).
@@ -446,7 +436,7 @@ impl Engine {
         }
         let server = match self.first_server() {
             Ok(server) => server,
-            Err(refusal) => return Refreshed::Unavailable(refusal),
+            Err(reason) => return Refreshed::Unavailable(reason.into()),
         };
         let (shared, id) = (&server.shared, session.id);
         let of = [server.trust.as_slice(), &id];
@@ -458,13 +448,10 @@ impl Engine {
         let mut look = 0;
         loop {
             let delay = if look == 0 { 0 } else { LOOK_MS };
-            let news = shared.read_of_after(host, &id, key, delay).await;
-            match news.map_or(News::Nothing, |(_, news)| session.adopt(&news)) {
-                News::Refused => return Refreshed::Refused,
-                News::Tokens if !is_due(&session.tokens, margin, host.now()) => return Refreshed::Yes,
-                News::Tokens if session.id != id => return Refreshed::Again,
-                // They are due again, or it is nothing new.
-                News::Tokens | News::Nothing => {}
+            if let Some((_, news)) = shared.read_of_after(host, &id, key, delay).await
+                && let Some(refreshed) = session.adopt(&news, margin, host.now())
+            {
+                return refreshed;
             }
             match shared.lock(host, lock, b"refresh", total.saturating_add(REST)).await {
                 Some(true) => break,
@@ -481,15 +468,11 @@ impl Engine {
             look = look.saturating_add(1);
         }
         // Who had the lock may have been done with it between the two questions.
-        let news = shared.read_of(host, &id, key).await;
-        match news.map_or(News::Nothing, |(_, news)| session.adopt(&news)) {
-            News::Refused => return Refreshed::Refused,
-            News::Tokens if session.id != id || !is_due(&session.tokens, margin, host.now()) => {
-                shared.delete(host, lock).await;
-                let is_due = is_due(&session.tokens, margin, host.now());
-                return if is_due { Refreshed::Again } else { Refreshed::Yes };
-            }
-            News::Tokens | News::Nothing => {}
+        if let Some((_, news)) = shared.read_of(host, &id, key).await
+            && let Some(refreshed) = session.adopt(&news, margin, host.now())
+        {
+            shared.delete(host, lock).await;
+            return refreshed;
         }
         let refreshed = match self.renew(host, logins, server, session).await {
             Ok(tokens) => {
@@ -567,29 +550,22 @@ impl Engine {
     }
 }
 
-/// What the store knows of a session's refresh.
-enum News {
-    Nothing,
-    /// The session has newer tokens now.
-    Tokens,
-    /// The server said no.
-    Refused,
-}
-
 impl Session {
-    /// Takes over what another request got.
-    fn adopt(&mut self, news: &[u8]) -> News {
+    /// Takes over what another request got; `None` where that is nothing new, or is due itself by now.
+    fn adopt(&mut self, news: &[u8], margin: i64, now: i64) -> Option<Refreshed> {
         if news == REFUSED {
-            return News::Refused;
+            return Some(Refreshed::Refused);
         }
-        match Session::parse(news) {
-            Some(Session { id, tokens, .. })
-                if tokens.obtained >= self.tokens.obtained && !tokens.are_those_of(&self.tokens) =>
-            {
-                (self.id, self.tokens) = (id, tokens);
-                News::Tokens
-            }
-            _ => News::Nothing,
+        let Session { id, tokens, .. } = Session::parse(news)?;
+        if tokens.obtained < self.tokens.obtained || tokens.are_those_of(&self.tokens) {
+            return None;
+        }
+        let is_another = id != self.id;
+        (self.id, self.tokens) = (id, tokens);
+        match (is_due(&self.tokens, margin, now), is_another) {
+            (false, _) => Some(Refreshed::Yes),
+            (true, true) => Some(Refreshed::Again),
+            (true, false) => None,
         }
     }
 }
