@@ -142,6 +142,9 @@
 // Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims. One that passed by `report_only` has none.
 #define KB_WANT_CLAIMS 2
 
+// Set in `kb_setting.flags`: it holds only where the configuration does not have the option.
+#define KB_SETTING_DEFAULT 1
+
 // `kb_engine_needs()`: `kb_facts.http` must be set.
 #define KB_NEEDS_HTTP 1
 
@@ -187,6 +190,10 @@
 // `kb_store.operation`: delete.
 #define KB_STORE_DELETE 4
 
+// Set in `kb_store.flags`, with `KB_STORE_PUT`: where there is no room, the entry may go before its time. It is fetched anew. All others are
+// kept for all of theirs, or the store has failed.
+#define KB_STORE_CACHE 1
+
 // Answer to `KB_STORE_ADD`, `KB_STORE_PUT`, `KB_STORE_DELETE`: done.
 #define KB_STORED 1
 
@@ -220,6 +227,9 @@ typedef struct kb_engine kb_engine;
 // One request and its answer on a connection that the host owns. One owner; used by one thread at a time.
 typedef struct kb_exchange kb_exchange;
 
+// Counters of engines, as they are written in OpenMetrics text. One owner; used by one thread at a time.
+typedef struct kb_page kb_page;
+
 // Certificates that are trusted to vouch for servers. May be used by several threads at once.
 typedef struct kb_trust kb_trust;
 
@@ -234,6 +244,19 @@ typedef struct kb_str {
   // Number of bytes
   size_t len;
 } kb_str;
+
+// An option that the host has by its own means, besides the configuration.
+typedef struct kb_setting {
+  // The option (docs/configuration.md)
+  struct kb_str name;
+  // Its value as text: of an array one element, and as many settings as it is to have elements; of a number its digits, of a boolean `true`
+  // or `false`, of anything else the string
+  struct kb_str value;
+  // `KB_SETTING_DEFAULT`; without it the option takes the place of what the configuration says
+  uint32_t flags;
+  // 0
+  uint32_t reserved;
+} kb_setting;
 
 // How to connect to an authorization server. Set `struct_size` first; the rest is filled.
 typedef struct kb_tls {
@@ -378,6 +401,10 @@ typedef struct kb_fetch {
   // 1: what it sends is good once. Send it at most once, over a new connection: one that was kept may end without an answer, and then
   // nobody knows whether it counted. 0: it may be sent again if a kept connection ends before the answer begins
   uint32_t once;
+  // Host of the URL, with the port where the URL has one
+  struct kb_str authority;
+  // Path and query of the URL
+  struct kb_str target;
 } kb_fetch;
 
 // What came of a `kb_fetch`. Set all of it to 0 first, then `struct_size`.
@@ -410,8 +437,8 @@ typedef struct kb_store {
   uint32_t ttl_s;
   // Wait so long before, in milliseconds: another worker is about to write it
   uint32_t delay_ms;
-  // 0
-  uint32_t reserved;
+  // `KB_STORE_CACHE`
+  uint32_t flags;
   // The key, 32 octets: a hash, never a token
   struct kb_str key;
   // The value of `KB_STORE_ADD` and `KB_STORE_PUT`, else absent. What was fetched is sealed: who reads the store learns nothing
@@ -499,6 +526,20 @@ uint32_t kb_ssl_supported(void);
 // # Safety
 // `ssl` is NULL, or a live connection that no other thread uses meanwhile.
 int32_t kb_ssl_asks_certificate(void *ssl);
+
+// The SHA-256 thumbprint of the certificate that the client of a connection showed, as in `x5t#S256` (RFC 8705 §3.1).
+//
+// # Arguments
+// - `ssl`: the connection's `SSL *` of the OpenSSL that this process uses; what is found is remembered in it
+// - `out`: `KB_THUMBPRINT_SIZE` bytes, filled with 43 characters of base64url and a NUL
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_NO_OPENSSL`; `KB_E_RANGE`: there is no certificate; `KB_E_CERTIFICATE`: one that is too large.
+//
+// # Safety
+// `ssl` is NULL, or a live connection that no other thread uses meanwhile; `out` has room.
+int32_t kb_ssl_thumbprint(void *ssl,
+                          uint8_t (*out)[KB_THUMBPRINT_SIZE]);
 
 // The SHA-256 thumbprint of a certificate, as in `x5t#S256` (RFC 8705 §3.1). The certificate is not parsed: its exact bytes are hashed.
 //
@@ -646,6 +687,29 @@ int32_t kb_engine_new(const uint8_t *config,
                       uint8_t *errbuf,
                       size_t errbuf_cap,
                       size_t *errbuf_len);
+
+// Makes an engine from a configuration and options that the host has by its own means, such as nginx's directives.
+//
+// # Arguments
+// - `config`, `config_len`, `engine`, `errbuf`, `errbuf_cap`, `errbuf_len`: as for `kb_engine_new()`
+// - `settings`, `count`: the options; `settings` may be NULL if `count` is 0
+//
+// # Returns
+// `KB_OK`; free the handle with `kb_engine_free()`.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_CONFIG`; `KB_E_ARGUMENT`: an unknown flag, or text that is not UTF-8.
+//
+// # Safety
+// As for `kb_engine_new()`; `settings` has `count` elements, whose pointers have the given lengths.
+int32_t kb_engine_new_with(const uint8_t *config,
+                           size_t config_len,
+                           const struct kb_setting *settings,
+                           size_t count,
+                           struct kb_engine **engine,
+                           uint8_t *errbuf,
+                           size_t errbuf_cap,
+                           size_t *errbuf_len);
 
 // Frees an engine. NULL does nothing. Checks of the engine stay usable; responses in decisions do not.
 //
@@ -844,6 +908,26 @@ int32_t kb_check_detail(const struct kb_check *check,
 // `check` is NULL or live; `json` is writable.
 int32_t kb_check_claims(const struct kb_check *check,
                         struct kb_str *json);
+
+// A claim of an allowed token, as the text that a header would have: strings, numbers and booleans as they are, the rest as JSON.
+//
+// # Arguments
+// - `name`, `name_len`: the claim
+// - `value`: receives the text
+//
+// # Lifetimes
+// Valid until the next call with this check that is not const.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`: the token has no such claim, or one that has control characters or
+// cannot be told exactly; or the request passes by `report_only` alone, and has no claims.
+//
+// # Safety
+// `check` is NULL or live; `name` has `name_len` readable bytes, `value` is writable.
+int32_t kb_check_claim(struct kb_check *check,
+                       const uint8_t *name,
+                       size_t name_len,
+                       struct kb_str *value);
 
 // A header of the allowed request: set it to the value, or remove it where the value is absent. Other headers of the client's stay, those
 // of `kb_engine_upstream_header()` aside. A request that passes by `report_only` has none.
@@ -1111,6 +1195,57 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
                            uint64_t *values,
                            size_t count,
                            size_t *needed);
+
+// Makes an empty page.
+//
+// # Arguments
+// - `page`: receives the handle
+//
+// # Returns
+// `KB_OK`; free the handle with `kb_page_free()`.
+//
+// # Errors
+// `KB_E_NULL`.
+//
+// # Safety
+// `page` is writable.
+int32_t kb_page_new(struct kb_page **page);
+
+// Puts the counters of an engine on the page. A sample that another engine put there is not put there again.
+//
+// # Arguments
+// - `values`, `count`: the values, of all processes together, in the order of `kb_engine_counter()`
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_RANGE`: `count` is not how many there are.
+//
+// # Safety
+// `page` and `engine` are live; `values` has `count` elements.
+int32_t kb_page_add(struct kb_page *page,
+                    const struct kb_engine *engine,
+                    const uint64_t *values,
+                    size_t count);
+
+// The page. Counters that never counted are left out; a histogram is there with all its buckets.
+//
+// # Arguments
+// - `text`: receives the text, whose type is `application/openmetrics-text; version=1.0.0; charset=utf-8`
+//
+// # Lifetimes
+// Valid until the next call with this page.
+//
+// # Errors
+// `KB_E_NULL`.
+//
+// # Safety
+// `page` is live; `text` is writable.
+int32_t kb_page_text(struct kb_page *page, struct kb_str *text);
+
+// Frees a page. NULL does nothing.
+//
+// # Safety
+// `page` is NULL, or came from `kb_page_new()` and is not freed yet.
+void kb_page_free(struct kb_page *page);
 
 // Reads the certificates that are trusted to vouch for servers. The host's OpenSSL must be there already.
 //

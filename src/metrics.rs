@@ -1,5 +1,6 @@
 //! What an engine counts. One atomic addition for each request; names and labels are made when somebody asks.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::{Answer, Reason};
@@ -213,6 +214,61 @@ fn add(counters: &[AtomicU64], index: usize, n: u64) {
 /// A label value, escaped (OpenMetrics, section "Escaping").
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// What the counters of engines say, as OpenMetrics text.
+#[derive(Default)]
+pub struct Page {
+    /// By family: what it is, and its samples
+    families: Vec<(&'static str, &'static str, &'static str, Vec<Sample>)>,
+}
+
+struct Sample {
+    text: String,
+    value: u64,
+    divisor: u32,
+}
+
+impl Page {
+    /// Adds the counters of an engine, with their values. What is there already is not added again.
+    pub fn add(&mut self, described: &[Counter], values: &[u64]) {
+        for (counter, value) in described.iter().zip(values) {
+            let place = self.families.iter().position(|(family, ..)| *family == counter.family);
+            let samples = match place.and_then(|place| self.families.get_mut(place)) {
+                Some((.., samples)) => samples,
+                None => {
+                    self.families.push((counter.family, counter.kind, counter.help, Vec::new()));
+                    match self.families.last_mut() {
+                        Some((.., samples)) => samples,
+                        None => continue,
+                    }
+                }
+            };
+            if !samples.iter().any(|sample| sample.text == counter.sample) {
+                let (text, divisor) = (counter.sample.clone(), counter.divisor);
+                samples.push(Sample { text, value: *value, divisor });
+            }
+        }
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (family, kind, help, samples) in &self.families {
+            writeln!(f, "# TYPE {family} {kind}\n# HELP {family} {help}")?;
+            // A histogram is there with all its buckets or not at all; its sum is the last of it.
+            let ends = |sample: &Sample| *kind != "histogram" || sample.text.contains("_sum{");
+            for group in samples.split_inclusive(ends).filter(|group| group.iter().any(|sample| sample.value > 0)) {
+                for Sample { text, value, divisor } in group {
+                    match divisor {
+                        1 => writeln!(f, "{text} {value}")?,
+                        _ => writeln!(f, "{text} {:.6}", *value as f64 / f64::from(*divisor))?,
+                    }
+                }
+            }
+        }
+        writeln!(f, "# EOF")
+    }
 }
 
 #[cfg(test)]

@@ -233,6 +233,8 @@ pub struct Store {
     pub ttl: u32,
     /// Wait so long before, in milliseconds: somebody else is about to write it
     pub delay_ms: u32,
+    /// Of `Put`: whether the store may forget it before its time, where it has no room: it is fetched anew
+    pub is_cache: bool,
 }
 
 /// What came of a [`Store`].
@@ -465,7 +467,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn store(ttl: u32) -> Store {
-        Store { operation: StoreOperation::Add, key: [7; 32], value: Vec::new(), ttl, delay_ms: 0 }
+        Store { operation: StoreOperation::Add, key: [7; 32], value: Vec::new(), ttl, delay_ms: 0, is_cache: false }
     }
 
     fn fetch() -> Fetch {

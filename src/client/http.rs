@@ -119,6 +119,15 @@ impl Target {
     }
 }
 
+/// The authority of a URL, and its path and query, as they are written.
+pub(crate) fn split(url: &str) -> (&str, &str) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    match rest.find(['/', '?']).and_then(|end| rest.split_at_checked(end)) {
+        Some(parts) => parts,
+        None => (rest, "/"),
+    }
+}
+
 /// A host name, or four decimal numbers: `0x7f.1` and `127.1` mean an address to some resolvers and a name to others.
 fn name(host: &str) -> Option<String> {
     let label = |label: &str| {

@@ -1,6 +1,6 @@
 //! Introspection (RFC 7662): what the authorization server says of a token, as JSON or signed (RFC 9701).
 
-use super::shared::{self, Domain};
+use super::shared::{self, Domain, Keep};
 use super::{Failure, MAX_ANSWER, MAX_RETRY_S, Server, waits};
 use crate::crypto::Algorithm;
 use crate::jose::b64;
@@ -105,7 +105,7 @@ impl Server {
     pub(crate) async fn share(&self, host: &Host, token: &str, at: i64, said: &[u8], expires: i64) {
         if let Some(setup) = &self.introspection {
             let ttl = setup.ttl.min(expires.saturating_sub(at));
-            self.shared.write_of(host, token.as_bytes(), setup.key(token), at, said, ttl).await;
+            self.shared.write_of(host, token.as_bytes(), setup.key(token), at, said, (ttl, Keep::IfThereIsRoom)).await;
         }
     }
 

@@ -39,6 +39,15 @@ pub(crate) fn hash(domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
     hash
 }
 
+/// For how long the store has to keep a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// For all its time: nobody could tell it anew.
+    Always,
+    /// It can be fetched anew.
+    IfThereIsRoom,
+}
+
 /// The store, if there is one.
 pub(crate) struct Shared(Option<Vec<u8>>);
 
@@ -71,11 +80,11 @@ impl Shared {
     }
 
     /// False if the store failed.
-    async fn put(&self, host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64) -> bool {
+    async fn put(&self, host: &Host, key: [u8; 32], value: Option<Vec<u8>>, ttl: i64, keep: Keep) -> bool {
         // A lifetime of 0 would be one without end in some stores.
         if let (Some(value), Some(ttl)) = (value, u32::try_from(ttl).ok().filter(|ttl| *ttl > 0)) {
-            let put = Store { operation: StoreOperation::Put, key: self.key(key), value, ttl, delay_ms: 0 };
-            return host.store(put).await == Stored::Done;
+            let (operation, key, is_cache) = (StoreOperation::Put, self.key(key), keep == Keep::IfThereIsRoom);
+            return host.store(Store { operation, key, value, ttl, delay_ms: 0, is_cache }).await == Stored::Done;
         }
         false
     }
@@ -101,7 +110,7 @@ impl Shared {
 
     pub(crate) async fn write(&self, host: &Host, key: [u8; 32], at: i64, value: &[u8], ttl: i64) {
         if let Some(sealer) = self.sealer() {
-            self.put(host, key, pack(&sealer, &key, at, value), ttl).await;
+            self.put(host, key, pack(&sealer, &key, at, value), ttl, Keep::IfThereIsRoom).await;
         }
     }
 
@@ -123,13 +132,14 @@ impl Shared {
 
     /// What is there, sealed by somebody else; and whether the store failed.
     pub(crate) async fn fetch(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Stored {
-        let get = Store { operation: StoreOperation::Get, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms };
+        let (operation, key, value) = (StoreOperation::Get, self.key(key), Vec::new());
+        let get = Store { operation, key, value, ttl: 1, delay_ms, is_cache: false };
         if self.is_there() { host.store(get).await } else { Stored::Failed }
     }
 
     /// Writes what somebody else sealed; false if the store failed.
     pub(crate) async fn keep(&self, host: &Host, key: [u8; 32], value: Vec<u8>, ttl: u32) -> bool {
-        self.is_there() && self.put(host, key, Some(value), i64::from(ttl.max(1))).await
+        self.is_there() && self.put(host, key, Some(value), i64::from(ttl.max(1)), Keep::Always).await
     }
 
     /// False if it is not there now.
@@ -140,10 +150,10 @@ impl Shared {
         key: [u8; 32],
         at: i64,
         value: &[u8],
-        ttl: i64,
+        (ttl, keep): (i64, Keep),
     ) -> bool {
         match self.token_sealer(token) {
-            Some(sealer) => self.put(host, key, pack(&sealer, &key, at, value), ttl).await,
+            Some(sealer) => self.put(host, key, pack(&sealer, &key, at, value), ttl, keep).await,
             None => false,
         }
     }
@@ -154,9 +164,8 @@ impl Shared {
             return None;
         }
         let ttl = u32::try_from(ttl.max(1)).unwrap_or(u32::MAX);
-        let store =
-            Store { operation: StoreOperation::Add, key: self.key(key), value: value.to_vec(), ttl, delay_ms: 0 };
-        match host.store(store).await {
+        let (operation, key, value) = (StoreOperation::Add, self.key(key), value.to_vec());
+        match host.store(Store { operation, key, value, ttl, delay_ms: 0, is_cache: false }).await {
             Stored::Done => Some(true),
             Stored::Exists => Some(false),
             _ => None,
@@ -166,7 +175,7 @@ impl Shared {
     /// Writes a lock, whoever had it before.
     pub(crate) async fn write_lock(&self, host: &Host, key: [u8; 32], value: &[u8], ttl: i64) {
         if self.is_there() {
-            self.put(host, key, Some(value.to_vec()), ttl.max(1)).await;
+            self.put(host, key, Some(value.to_vec()), ttl.max(1), Keep::Always).await;
         }
     }
 
@@ -178,8 +187,8 @@ impl Shared {
     /// Deletes a value or a lock; false if the store failed.
     pub(crate) async fn delete(&self, host: &Host, key: [u8; 32]) -> bool {
         if self.is_there() {
-            let delete =
-                Store { operation: StoreOperation::Delete, key: self.key(key), value: Vec::new(), ttl: 1, delay_ms: 0 };
+            let (operation, key, value) = (StoreOperation::Delete, self.key(key), Vec::new());
+            let delete = Store { operation, key, value, ttl: 1, delay_ms: 0, is_cache: false };
             return host.store(delete).await == Stored::Done;
         }
         false

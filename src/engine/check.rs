@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::respond::Changes;
+use super::respond::{Changes, header_value};
 use crate::binding::Bound;
+use crate::jose::json;
 use crate::reason::Reason;
 use crate::steps::{Ask, Fetch, FetchAnswer, Refusal, Response, Run, State, StateError, Store, StoreAnswer};
 
@@ -49,6 +50,12 @@ impl Granted {
     /// The claims of the token as JSON, exactly as its issuer gave them.
     pub fn claims(&self) -> &[u8] {
         &self.claims
+    }
+
+    /// A claim as the text that a header would have: strings, numbers and booleans as they are, the rest as JSON. `None` where the token has no
+    /// such claim, and where it has control characters or is a number that cannot be told exactly.
+    pub fn claim(&self, name: &str) -> Option<String> {
+        json::parse_object(&self.claims).ok()?.get(name).and_then(header_value)
     }
 
     /// Headers for the upstream: set to the value, or removed where there is none.

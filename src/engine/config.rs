@@ -278,11 +278,15 @@ impl Config {
         if text.len() > MAX_CONFIG {
             return Err(ConfigError(format!("the configuration is larger than {MAX_CONFIG} bytes")));
         }
-        let members =
-            json::members(text).map_err(|e| ConfigError(format!("the configuration is not a JSON object: {e}")))?;
+        let members = members(text)?;
         let all: Vec<&str> = OPTIONS.iter().map(|o| o.name).collect();
         Options::new(members, String::new(), &all)?.config()
     }
+}
+
+/// The members of a configuration.
+pub(super) fn members(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ConfigError> {
+    json::members(text).map_err(|e| ConfigError(format!("the configuration is not a JSON object: {e}")))
 }
 
 pub(super) struct Options<'a> {

@@ -8,6 +8,7 @@ mod http;
 mod login;
 mod respond;
 mod servers;
+mod settings;
 mod verify;
 
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ pub use check::{Check, Granted, Step};
 pub use config::{Config, ConfigError, OPTIONS, OptionDoc, document as configuration_document};
 pub use http::Http;
 pub use servers::TlsProfile;
+pub use settings::Setting;
 pub use verify::{Verified, Verifier};
 
 use crate::binding::Bound;
@@ -168,7 +170,18 @@ impl Engine {
     /// # Errors
     /// The configuration is refused.
     pub fn new(config: &[u8]) -> Result<Engine, ConfigError> {
-        let config = Config::parse(config)?;
+        Engine::of(Config::parse(config)?)
+    }
+
+    /// Likewise, with options that the host has by its own means.
+    ///
+    /// # Errors
+    /// The configuration is refused, or an option is.
+    pub fn with_settings(config: &[u8], settings: &[Setting<'_>]) -> Result<Engine, ConfigError> {
+        Engine::of(Config::parse(&settings::apply(config, settings)?)?)
+    }
+
+    fn of(config: Config) -> Result<Engine, ConfigError> {
         let issuers = config.servers.iter().map(|server| server.issuer.clone()).collect();
         let metrics = Arc::new(Metrics::new(issuers, config.report_only));
         let shares = config.store_secret.is_some();

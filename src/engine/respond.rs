@@ -125,7 +125,8 @@ impl Headers {
     }
 }
 
-fn header_value(claim: &Value<'_>) -> Option<String> {
+/// A claim as the text of a header.
+pub(super) fn header_value(claim: &Value<'_>) -> Option<String> {
     let text = match claim {
         Value::Null => return None,
         // Two numbers that a float cannot tell apart would be one identity.

@@ -3,8 +3,9 @@
 use super::guard::guarded;
 use super::{
     KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_E_STATE, KB_OK, KB_STEP_ALLOW, KB_STEP_FETCH, KB_STEP_INVALID,
-    KB_STEP_RESPOND, KB_STEP_STORE, Versioned, free_handle, kb_str, read_versioned, write, write_versioned,
+    KB_STEP_RESPOND, KB_STEP_STORE, Versioned, bytes, free_handle, kb_str, read_versioned, write, write_versioned,
 };
+use crate::client::http;
 use crate::engine::{Check, Granted, Step};
 use crate::steps::{Fetch, FetchAnswer, Outcome, Response, StoreAnswer, StoreOperation};
 
@@ -34,6 +35,10 @@ pub const KB_STORE_PUT: u32 = 3;
 /// `kb_store.operation`: delete.
 pub const KB_STORE_DELETE: u32 = 4;
 
+/// Set in `kb_store.flags`, with `KB_STORE_PUT`: where there is no room, the entry may go before its time. It is fetched anew. All others are
+/// kept for all of theirs, or the store has failed.
+pub const KB_STORE_CACHE: u32 = 1;
+
 /// Answer to `KB_STORE_ADD`, `KB_STORE_PUT`, `KB_STORE_DELETE`: done.
 pub const KB_STORED: u32 = 1;
 /// Answer to `KB_STORE_ADD`: the key was there already.
@@ -46,7 +51,11 @@ pub const KB_STORE_ABSENT: u32 = 4;
 pub const KB_STORE_FAILED: u32 = 5;
 
 /// One request. One owner; used by one thread at a time. Holds what it needs of its engine.
-pub struct kb_check(Check);
+pub struct kb_check {
+    check: Check,
+    /// What `kb_check_claim()` gave last.
+    claim: Option<String>,
+}
 
 /// An answer for the client.
 #[repr(C)]
@@ -118,6 +127,10 @@ pub struct kb_fetch {
     /// 1: what it sends is good once. Send it at most once, over a new connection: one that was kept may end without an answer, and then
     /// nobody knows whether it counted. 0: it may be sent again if a kept connection ends before the answer begins
     pub once: u32,
+    /// Host of the URL, with the port where the URL has one
+    pub authority: kb_str,
+    /// Path and query of the URL
+    pub target: kb_str,
 }
 
 impl Versioned for kb_fetch {
@@ -162,8 +175,8 @@ pub struct kb_store {
     pub ttl_s: u32,
     /// Wait so long before, in milliseconds: another worker is about to write it
     pub delay_ms: u32,
-    /// 0
-    pub reserved: u32,
+    /// `KB_STORE_CACHE`
+    pub flags: u32,
     /// The key, 32 octets: a hash, never a token
     pub key: kb_str,
     /// The value of `KB_STORE_ADD` and `KB_STORE_PUT`, else absent. What was fetched is sealed: who reads the store learns nothing
@@ -176,11 +189,11 @@ impl Versioned for kb_store {
 
 impl kb_check {
     pub(super) fn new(check: Check) -> kb_check {
-        kb_check(check)
+        kb_check { check, claim: None }
     }
 
     pub(super) fn step(&self) -> u32 {
-        match self.0.step() {
+        match self.check.step() {
             Step::Allow(_) | Step::Report(_) => KB_STEP_ALLOW,
             Step::Respond(_) => KB_STEP_RESPOND,
             Step::Fetch(_) => KB_STEP_FETCH,
@@ -189,19 +202,19 @@ impl kb_check {
     }
 
     pub(super) fn reason(&self) -> u32 {
-        self.0.reason().map_or(0, |reason| reason as u32)
+        self.check.reason().map_or(0, |reason| reason as u32)
     }
 
     /// The answer for the client, if that is the step.
     pub(super) fn response(&self) -> Option<kb_response> {
-        match self.0.step() {
+        match self.check.step() {
             Step::Respond(response) => Some(kb_response::of(response)),
             _ => None,
         }
     }
 
     pub(super) fn fetch(&self) -> Result<&Fetch, i32> {
-        match self.0.step() {
+        match self.check.step() {
             Step::Fetch(fetch) => Ok(fetch),
             _ => Err(KB_E_STATE),
         }
@@ -209,7 +222,7 @@ impl kb_check {
 
     /// What only a request has that is really allowed.
     fn granted(&self) -> Result<&Granted, i32> {
-        match self.0.step() {
+        match self.check.step() {
             Step::Allow(granted) => Ok(granted),
             Step::Report(_) => Err(KB_E_RANGE),
             _ => Err(KB_E_STATE),
@@ -352,7 +365,7 @@ pub unsafe extern "C" fn kb_check_response(check: *const kb_check, response: *mu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb_str) -> i32 {
     // SAFETY: the caller's.
-    unsafe { read(check, detail, |check| Ok(kb_str::of_option(check.0.detail().map(str::as_bytes)))) }
+    unsafe { read(check, detail, |check| Ok(kb_str::of_option(check.check.detail().map(str::as_bytes)))) }
 }
 
 /// The claims of an allowed token as JSON, exactly as its issuer gave them.
@@ -372,6 +385,45 @@ pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb
 pub unsafe extern "C" fn kb_check_claims(check: *const kb_check, json: *mut kb_str) -> i32 {
     // SAFETY: the caller's.
     unsafe { read(check, json, |check| check.granted().map(|granted| kb_str::of(granted.claims()))) }
+}
+
+/// A claim of an allowed token, as the text that a header would have: strings, numbers and booleans as they are, the rest as JSON.
+///
+/// # Arguments
+/// - `name`, `name_len`: the claim
+/// - `value`: receives the text
+///
+/// # Lifetimes
+/// Valid until the next call with this check that is not const.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`: the token has no such claim, or one that has control characters or
+/// cannot be told exactly; or the request passes by `report_only` alone, and has no claims.
+///
+/// # Safety
+/// `check` is NULL or live; `name` has `name_len` readable bytes, `value` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_claim(
+    check: *mut kb_check,
+    name: *const u8,
+    name_len: usize,
+    value: *mut kb_str,
+) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let (Some(check), Some(name)) = (unsafe { (check.as_mut(), bytes(name, name_len)) }) else {
+            return KB_E_NULL;
+        };
+        let claim = match check.granted() {
+            Ok(granted) => str::from_utf8(name).ok().and_then(|name| granted.claim(name)),
+            Err(status) => return status,
+        };
+        match check.claim.insert(claim.unwrap_or_default()).as_bytes() {
+            b"" => KB_E_RANGE,
+            // SAFETY: the caller's.
+            text => unsafe { write(value, kb_str::of(text)) },
+        }
+    })
 }
 
 /// A header of the allowed request: set it to the value, or remove it where the value is absent. Other headers of the client's stay, those
@@ -431,7 +483,7 @@ pub unsafe extern "C" fn kb_check_response_header(
     // SAFETY: the caller's.
     unsafe {
         read_header(check, name, value, |check| {
-            let header = match check.0.step() {
+            let header = match check.check.step() {
                 Step::Respond(response) => response.headers.get(index).map(|(name, value)| (*name, value.as_str())),
                 _ => check.granted()?.response_headers().nth(index),
             };
@@ -460,12 +512,15 @@ pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_f
     unsafe {
         read_step(check, fetch, |check| {
             let fetch = check.fetch()?;
+            let (authority, target) = http::split(&fetch.url);
             Ok(kb_fetch {
+                authority: kb_str::of(authority.as_bytes()),
+                target: kb_str::of(target.as_bytes()),
                 struct_size: size_of::<kb_fetch>(),
                 method: kb_str::of(fetch.method.as_bytes()),
                 url: kb_str::of(fetch.url.as_bytes()),
                 body: kb_str::of_option((!fetch.body.is_empty()).then_some(&fetch.body)),
-                issuer: kb_str::of_option(check.0.issuer(fetch).map(str::as_bytes)),
+                issuer: kb_str::of_option(check.check.issuer(fetch).map(str::as_bytes)),
                 endpoint: kb_str::of(fetch.endpoint.name().as_bytes()),
                 flight: kb_str::of(&fetch.flight),
                 max_body: fetch.max_body,
@@ -556,7 +611,7 @@ pub unsafe extern "C" fn kb_check_fetched(check: *mut kb_check, now_s: i64, answ
             elapsed_us: answer.elapsed_us,
             joined: answer.joined != 0,
         };
-        check.0.fetched(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
+        check.check.fetched(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
     })
 }
 
@@ -591,7 +646,7 @@ fn outcome(number: u32) -> Option<Outcome> {
 pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_store) -> i32 {
     // SAFETY: the caller's.
     unsafe {
-        read_step(check, store, |check| match check.0.step() {
+        read_step(check, store, |check| match check.check.step() {
             Step::Store(store) => Ok(kb_store {
                 struct_size: size_of::<kb_store>(),
                 operation: match store.operation {
@@ -602,7 +657,7 @@ pub unsafe extern "C" fn kb_check_store(check: *const kb_check, store: *mut kb_s
                 },
                 ttl_s: store.ttl,
                 delay_ms: store.delay_ms,
-                reserved: 0,
+                flags: if store.is_cache { KB_STORE_CACHE } else { 0 },
                 key: kb_str::of(&store.key),
                 value: kb_str::of_option((!store.value.is_empty()).then_some(&store.value)),
             }),
@@ -643,7 +698,7 @@ pub unsafe extern "C" fn kb_check_stored(check: *mut kb_check, now_s: i64, answe
             (KB_STORE_FAILED, _) => StoreAnswer::Failed,
             _ => return KB_E_ARGUMENT,
         };
-        check.0.stored(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
+        check.check.stored(now_s, answer).map_or(KB_E_STATE, |()| KB_OK)
     })
 }
 

@@ -9,7 +9,7 @@ use super::{
     Versioned, certificate, free_handle, kb_str, new_handle, openssl, read_versioned, write, write_versioned,
 };
 use crate::cert::ClientCertificate;
-use crate::engine::{Engine, Http, Request, TlsProfile};
+use crate::engine::{Engine, Http, Request, Setting, TlsProfile};
 use crate::metrics::Counter;
 use crate::reason::Reason;
 
@@ -17,6 +17,9 @@ use crate::reason::Reason;
 pub const KB_FACT_EARLY_DATA: u32 = 1;
 /// Set in `kb_facts.flags`: an allowed request's decision has a check that holds the claims. One that passed by `report_only` has none.
 pub const KB_WANT_CLAIMS: u32 = 2;
+
+/// Set in `kb_setting.flags`: it holds only where the configuration does not have the option.
+pub const KB_SETTING_DEFAULT: u32 = 1;
 
 /// `kb_engine_needs()`: `kb_facts.http` must be set.
 pub const KB_NEEDS_HTTP: u32 = 1;
@@ -29,7 +32,52 @@ pub const KB_NEEDS_STORE: u32 = 4;
 pub struct kb_engine {
     pub(super) engine: Arc<Engine>,
     warnings: Vec<String>,
-    pub(super) counters: OnceLock<Vec<Counter>>,
+    counters: OnceLock<Vec<Counter>>,
+}
+
+impl kb_engine {
+    fn of(engine: Engine) -> kb_engine {
+        let warnings = engine.warnings().collect();
+        kb_engine { engine: Arc::new(engine), warnings, counters: OnceLock::new() }
+    }
+
+    /// What each of its counters counts.
+    pub(super) fn described(&self) -> &[Counter] {
+        self.counters.get_or_init(|| self.engine.describe_counters())
+    }
+}
+
+/// An option that the host has by its own means, besides the configuration.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_setting {
+    /// The option (docs/configuration.md)
+    pub name: kb_str,
+    /// Its value as text: of an array one element, and as many settings as it is to have elements; of a number its digits, of a boolean `true`
+    /// or `false`, of anything else the string
+    pub value: kb_str,
+    /// `KB_SETTING_DEFAULT`; without it the option takes the place of what the configuration says
+    pub flags: u32,
+    /// 0
+    pub reserved: u32,
+}
+
+impl kb_setting {
+    /// # Safety
+    /// The pointers have the given lengths, for as long as the result is used.
+    unsafe fn get<'a>(&self) -> Result<Setting<'a>, i32> {
+        // SAFETY: the caller's.
+        let (name, value) = unsafe { (self.name.get(), self.value.get()) };
+        let (Some(name), Some(value)) = (name, value) else {
+            return Err(KB_E_NULL);
+        };
+        match (str::from_utf8(name), str::from_utf8(value)) {
+            (Ok(name), Ok(value)) if self.flags & !KB_SETTING_DEFAULT == 0 => {
+                Ok(Setting { name, value, is_default: self.flags & KB_SETTING_DEFAULT != 0 })
+            }
+            _ => Err(KB_E_ARGUMENT),
+        }
+    }
 }
 
 /// The facts of one request. Set all of it to 0 first, then `struct_size`.
@@ -191,13 +239,57 @@ pub unsafe extern "C" fn kb_engine_new(
     errbuf_cap: usize,
     errbuf_len: *mut usize,
 ) -> i32 {
-    let new = |config: &[u8]| {
-        let engine = Engine::new(config)?;
-        let warnings = engine.warnings().collect();
-        Ok(kb_engine { engine: Arc::new(engine), warnings, counters: OnceLock::new() })
-    };
+    let new = |config: &[u8]| Engine::new(config).map(kb_engine::of);
     // SAFETY: the caller's.
     unsafe { new_handle((config, config_len), engine, (errbuf, errbuf_cap, errbuf_len), new) }
+}
+
+/// Makes an engine from a configuration and options that the host has by its own means, such as nginx's directives.
+///
+/// # Arguments
+/// - `config`, `config_len`, `engine`, `errbuf`, `errbuf_cap`, `errbuf_len`: as for `kb_engine_new()`
+/// - `settings`, `count`: the options; `settings` may be NULL if `count` is 0
+///
+/// # Returns
+/// `KB_OK`; free the handle with `kb_engine_free()`.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_CONFIG`; `KB_E_ARGUMENT`: an unknown flag, or text that is not UTF-8.
+///
+/// # Safety
+/// As for `kb_engine_new()`; `settings` has `count` elements, whose pointers have the given lengths.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_new_with(
+    config: *const u8,
+    config_len: usize,
+    settings: *const kb_setting,
+    count: usize,
+    engine: *mut *mut kb_engine,
+    errbuf: *mut u8,
+    errbuf_cap: usize,
+    errbuf_len: *mut usize,
+) -> i32 {
+    let own = guarded(Err(KB_E_PANIC), || {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        if settings.is_null() {
+            return Err(KB_E_NULL);
+        }
+        // SAFETY: the caller's.
+        let settings = unsafe { std::slice::from_raw_parts(settings, count) };
+        // SAFETY: the caller's.
+        settings.iter().map(|setting| unsafe { setting.get() }).collect::<Result<Vec<_>, _>>()
+    });
+    match own {
+        // SAFETY: the caller's.
+        Ok(own) => unsafe {
+            new_handle((config, config_len), engine, (errbuf, errbuf_cap, errbuf_len), |config| {
+                Engine::with_settings(config, &own).map(kb_engine::of)
+            })
+        },
+        Err(status) => status,
+    }
 }
 
 /// Frees an engine. NULL does nothing. Checks of the engine stay usable; responses in decisions do not.

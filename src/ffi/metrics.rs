@@ -2,7 +2,8 @@
 
 use super::engine::kb_engine;
 use super::guard::guarded;
-use super::{KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, Versioned, kb_str, write_versioned};
+use super::{KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, Versioned, free_handle, kb_str, write, write_versioned};
+use crate::metrics::Page;
 
 /// What a counter counts, in the terms of OpenMetrics. Set `struct_size` first; the rest is filled.
 #[repr(C)]
@@ -49,8 +50,7 @@ pub unsafe extern "C" fn kb_engine_counter(engine: *const kb_engine, index: usiz
         let Some(engine) = (unsafe { engine.as_ref() }) else {
             return KB_E_NULL;
         };
-        let described = engine.counters.get_or_init(|| engine.engine.describe_counters());
-        match described.get(index) {
+        match engine.described().get(index) {
             Some(own) => {
                 let value = kb_counter {
                     struct_size: kb_counter::V1,
@@ -106,4 +106,104 @@ pub unsafe extern "C" fn kb_engine_counters(
         unsafe { std::ptr::copy_nonoverlapping(current.as_ptr(), values, current.len()) };
         KB_OK
     })
+}
+
+/// Counters of engines, as they are written in OpenMetrics text. One owner; used by one thread at a time.
+pub struct kb_page {
+    page: Page,
+    text: String,
+}
+
+/// Makes an empty page.
+///
+/// # Arguments
+/// - `page`: receives the handle
+///
+/// # Returns
+/// `KB_OK`; free the handle with `kb_page_free()`.
+///
+/// # Errors
+/// `KB_E_NULL`.
+///
+/// # Safety
+/// `page` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_page_new(page: *mut *mut kb_page) -> i32 {
+    guarded(KB_E_PANIC, || {
+        if page.is_null() {
+            return KB_E_NULL;
+        }
+        let own = kb_page { page: Page::default(), text: String::new() };
+        // SAFETY: not NULL, and writable as the caller says.
+        unsafe { write(page, Box::into_raw(Box::new(own))) }
+    })
+}
+
+/// Puts the counters of an engine on the page. A sample that another engine put there is not put there again.
+///
+/// # Arguments
+/// - `values`, `count`: the values, of all processes together, in the order of `kb_engine_counter()`
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_RANGE`: `count` is not how many there are.
+///
+/// # Safety
+/// `page` and `engine` are live; `values` has `count` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_page_add(
+    page: *mut kb_page,
+    engine: *const kb_engine,
+    values: *const u64,
+    count: usize,
+) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let (Some(page), Some(engine), false) = (unsafe { (page.as_mut(), engine.as_ref(), values.is_null()) }) else {
+            return KB_E_NULL;
+        };
+        let described = engine.described();
+        if described.len() != count {
+            return KB_E_RANGE;
+        }
+        // SAFETY: the caller's, and not NULL.
+        let values = unsafe { std::slice::from_raw_parts(values, count) };
+        page.page.add(described, values);
+        KB_OK
+    })
+}
+
+/// The page. Counters that never counted are left out; a histogram is there with all its buckets.
+///
+/// # Arguments
+/// - `text`: receives the text, whose type is `application/openmetrics-text; version=1.0.0; charset=utf-8`
+///
+/// # Lifetimes
+/// Valid until the next call with this page.
+///
+/// # Errors
+/// `KB_E_NULL`.
+///
+/// # Safety
+/// `page` is live; `text` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_page_text(page: *mut kb_page, text: *mut kb_str) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(page) = (unsafe { page.as_mut() }) else {
+            return KB_E_NULL;
+        };
+        page.text = page.page.to_string();
+        // SAFETY: the caller's.
+        unsafe { write(text, kb_str::of(page.text.as_bytes())) }
+    })
+}
+
+/// Frees a page. NULL does nothing.
+///
+/// # Safety
+/// `page` is NULL, or came from `kb_page_new()` and is not freed yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_page_free(page: *mut kb_page) {
+    // SAFETY: the caller's.
+    unsafe { free_handle(page) };
 }

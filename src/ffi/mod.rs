@@ -388,5 +388,38 @@ pub unsafe extern "C" fn kb_ssl_asks_certificate(ssl: *mut c_void) -> i32 {
     })
 }
 
+/// The SHA-256 thumbprint of the certificate that the client of a connection showed, as in `x5t#S256` (RFC 8705 §3.1).
+///
+/// # Arguments
+/// - `ssl`: the connection's `SSL *` of the OpenSSL that this process uses; what is found is remembered in it
+/// - `out`: `KB_THUMBPRINT_SIZE` bytes, filled with 43 characters of base64url and a NUL
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_NO_OPENSSL`; `KB_E_RANGE`: there is no certificate; `KB_E_CERTIFICATE`: one that is too large.
+///
+/// # Safety
+/// `ssl` is NULL, or a live connection that no other thread uses meanwhile; `out` has room.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_ssl_thumbprint(ssl: *mut c_void, out: *mut [u8; KB_THUMBPRINT_SIZE]) -> i32 {
+    guarded(KB_E_PANIC, || {
+        if ssl.is_null() {
+            return KB_E_NULL;
+        }
+        let Some(openssl) = openssl::functions() else {
+            return KB_E_NO_OPENSSL;
+        };
+        // SAFETY: the caller's, and not NULL.
+        match unsafe { openssl.identity(ssl) } {
+            Ok(Some(identity)) => match primitives::terminated(&identity.thumbprint.to_base64url()) {
+                // SAFETY: the caller's.
+                Some(text) => unsafe { write(out, text) },
+                None => KB_E_PANIC,
+            },
+            Ok(None) => KB_E_RANGE,
+            Err(_) => KB_E_CERTIFICATE,
+        }
+    })
+}
+
 /// A pointer as C hands it over, for signatures that take the host's own types.
 type opaque = *mut c_void;

@@ -10,7 +10,7 @@ use crate::jose::json;
 use crate::jose::jwk;
 use crate::reason::Reason;
 
-fn terminated(thumbprint: &[u8]) -> Option<[u8; KB_THUMBPRINT_SIZE]> {
+pub(super) fn terminated(thumbprint: &[u8]) -> Option<[u8; KB_THUMBPRINT_SIZE]> {
     let mut text = [0; KB_THUMBPRINT_SIZE];
     text.get_mut(..thumbprint.len())?.copy_from_slice(thumbprint);
     Some(text)

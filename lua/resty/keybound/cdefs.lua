@@ -8,12 +8,19 @@ typedef struct kb_check kb_check;
 typedef struct kb_claims kb_claims;
 typedef struct kb_engine kb_engine;
 typedef struct kb_exchange kb_exchange;
+typedef struct kb_page kb_page;
 typedef struct kb_trust kb_trust;
 typedef struct kb_verifier kb_verifier;
 typedef struct kb_str {
   const uint8_t *ptr;
   size_t len;
 } kb_str;
+typedef struct kb_setting {
+  struct kb_str name;
+  struct kb_str value;
+  uint32_t flags;
+  uint32_t reserved;
+} kb_setting;
 typedef struct kb_tls {
   size_t struct_size;
   struct kb_str name;
@@ -81,6 +88,8 @@ typedef struct kb_fetch {
   uint32_t read_timeout_ms;
   uint32_t timeout_ms;
   uint32_t once;
+  struct kb_str authority;
+  struct kb_str target;
 } kb_fetch;
 typedef struct kb_answer {
   size_t struct_size;
@@ -97,7 +106,7 @@ typedef struct kb_store {
   uint32_t operation;
   uint32_t ttl_s;
   uint32_t delay_ms;
-  uint32_t reserved;
+  uint32_t flags;
   struct kb_str key;
   struct kb_str value;
 } kb_store;
@@ -116,6 +125,8 @@ const char *kb_strerror(int32_t status);
 const char *kb_reason_code(uint32_t reason);
 uint32_t kb_ssl_supported(void);
 int32_t kb_ssl_asks_certificate(void *ssl);
+int32_t kb_ssl_thumbprint(void *ssl,
+                          uint8_t (*out)[44]);
 int32_t kb_certificate_thumbprint(const uint8_t *cert,
                                   size_t cert_len,
                                   uint32_t form,
@@ -151,6 +162,14 @@ int32_t kb_engine_new(const uint8_t *config,
                       uint8_t *errbuf,
                       size_t errbuf_cap,
                       size_t *errbuf_len);
+int32_t kb_engine_new_with(const uint8_t *config,
+                           size_t config_len,
+                           const struct kb_setting *settings,
+                           size_t count,
+                           struct kb_engine **engine,
+                           uint8_t *errbuf,
+                           size_t errbuf_cap,
+                           size_t *errbuf_len);
 void kb_engine_free(struct kb_engine *engine);
 int32_t kb_engine_warning(const struct kb_engine *engine,
                           size_t index,
@@ -177,6 +196,10 @@ int32_t kb_check_detail(const struct kb_check *check,
                         struct kb_str *detail);
 int32_t kb_check_claims(const struct kb_check *check,
                         struct kb_str *json);
+int32_t kb_check_claim(struct kb_check *check,
+                       const uint8_t *name,
+                       size_t name_len,
+                       struct kb_str *value);
 int32_t kb_check_header(const struct kb_check *check,
                         size_t index,
                         struct kb_str *name,
@@ -216,6 +239,13 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
                            uint64_t *values,
                            size_t count,
                            size_t *needed);
+int32_t kb_page_new(struct kb_page **page);
+int32_t kb_page_add(struct kb_page *page,
+                    const struct kb_engine *engine,
+                    const uint64_t *values,
+                    size_t count);
+int32_t kb_page_text(struct kb_page *page, struct kb_str *text);
+void kb_page_free(struct kb_page *page);
 int32_t kb_trust_new(const uint8_t *pem,
                      size_t pem_len,
                      struct kb_trust **trust,
@@ -268,6 +298,7 @@ return {
   THUMBPRINT_SIZE = 44,
   FACT_EARLY_DATA = 1,
   WANT_CLAIMS = 2,
+  SETTING_DEFAULT = 1,
   NEEDS_HTTP = 1,
   NEEDS_FORM = 2,
   NEEDS_STORE = 4,
@@ -283,6 +314,7 @@ return {
   STORE_GET = 2,
   STORE_PUT = 3,
   STORE_DELETE = 4,
+  STORE_CACHE = 1,
   STORED = 1,
   STORE_EXISTS = 2,
   STORE_FOUND = 3,

@@ -12,7 +12,7 @@ use super::sessions::{AFTERGLOW, ends_session};
 use super::visit::Visit;
 use super::{Holder, Passage};
 use crate::client::auth::{ClientAuth, Method as AuthMethod};
-use crate::client::shared::{self, Domain};
+use crate::client::shared::{self, Domain, Keep};
 use crate::client::token_response::TokenError;
 use crate::client::{Server, TokenSet};
 use crate::crypto;
@@ -201,7 +201,7 @@ impl Engine {
         let text = session.to_json();
         let grant = wanted.keep(session);
         let ttl = grant.until.saturating_sub(now);
-        server.shared.write_of(host, &wanted.credentials, names.hash, now, &text, ttl).await;
+        server.shared.write_of(host, &wanted.credentials, names.hash, now, &text, (ttl, Keep::IfThereIsRoom)).await;
         self.keep_grant(names, &grant, now);
         Ok((grant.session, is_shared))
     }

@@ -6,7 +6,7 @@ use super::{Holder, Passage};
 use crate::binding::{self, Confirmation, Mode};
 use crate::cert::Thumbprint;
 use crate::client::authorization;
-use crate::client::shared::{self, Domain, Shared};
+use crate::client::shared::{self, Domain, Keep, Shared};
 use crate::client::token_response::TokenError;
 use crate::client::{Server, TokenSet};
 use crate::crypto;
@@ -485,14 +485,14 @@ impl Engine {
                 }
                 session.tokens = tokens;
                 let ttl = i64::from(session.ttl(host.now(), &sessions.timeouts)).max(AFTERGLOW);
-                if !shared.write_of(host, &id, key, host.now(), &session.to_json(), ttl).await {
+                if !shared.write_of(host, &id, key, host.now(), &session.to_json(), (ttl, Keep::Always)).await {
                     // Nobody else knows of it: as long as the lock lives nobody sends what is used up.
                     return Refreshed::Yes;
                 }
                 Refreshed::Yes
             }
             Err(TokenError::Refused(_)) => {
-                shared.write_of(host, &id, key, host.now(), REFUSED, AFTERGLOW).await;
+                shared.write_of(host, &id, key, host.now(), REFUSED, (AFTERGLOW, Keep::Always)).await;
                 Refreshed::Refused
             }
             Err(TokenError::Unavailable(detail) | TokenError::Client(detail)) => {
