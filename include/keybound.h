@@ -290,6 +290,14 @@ typedef struct kb_response {
   struct kb_str body;
 } kb_response;
 
+// A header.
+typedef struct kb_header {
+  // Its name
+  struct kb_str name;
+  // Its value
+  struct kb_str value;
+} kb_header;
+
 // What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
 // absent.
 typedef struct kb_http {
@@ -317,6 +325,10 @@ typedef struct kb_http {
   struct kb_str refresh_token;
   // With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
   struct kb_str form;
+  // All headers of the request, as they came, instead of the members from `cookie` to `refresh_token`, which are then absent; or NULL
+  const struct kb_header *headers;
+  // How many these are
+  size_t headers_n;
 } kb_http;
 
 // The facts of one request. Set all of it to 0 first, then `struct_size`.
@@ -1211,7 +1223,7 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
 // `page` is writable.
 int32_t kb_page_new(struct kb_page **page);
 
-// Puts the counters of an engine on the page. A sample that another engine put there is not put there again.
+// Puts the counters of an engine on the page. Where another engine has the same sample, the page has the sum.
 //
 // # Arguments
 // - `values`, `count`: the values, of all processes together, in the order of `kb_engine_counter()`

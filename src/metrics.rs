@@ -230,7 +230,7 @@ struct Sample {
 }
 
 impl Page {
-    /// Adds the counters of an engine, with their values. What is there already is not added again.
+    /// Adds the counters of an engine, with their values, to those that are there.
     pub fn add(&mut self, described: &[Counter], values: &[u64]) {
         for (counter, value) in described.iter().zip(values) {
             let place = self.families.iter().position(|(family, ..)| *family == counter.family);
@@ -244,9 +244,12 @@ impl Page {
                     }
                 }
             };
-            if !samples.iter().any(|sample| sample.text == counter.sample) {
-                let (text, divisor) = (counter.sample.clone(), counter.divisor);
-                samples.push(Sample { text, value: *value, divisor });
+            match samples.iter_mut().find(|sample| sample.text == counter.sample) {
+                Some(sample) => sample.value = sample.value.saturating_add(*value),
+                None => {
+                    let (text, divisor) = (counter.sample.clone(), counter.divisor);
+                    samples.push(Sample { text, value: *value, divisor });
+                }
             }
         }
     }

@@ -4,12 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use super::check::{kb_check, kb_response};
 use super::guard::guarded;
+use super::http::{self, kb_http};
 use super::{
     KB_E_ARGUMENT, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW, KB_STEP_RESPOND,
     Versioned, certificate, free_handle, kb_str, new_handle, openssl, read_versioned, write, write_versioned,
 };
 use crate::cert::ClientCertificate;
-use crate::engine::{Engine, Http, Request, Setting, TlsProfile};
+use crate::engine::{Engine, Request, Setting, TlsProfile};
 use crate::metrics::Counter;
 use crate::reason::Reason;
 
@@ -111,41 +112,6 @@ pub struct kb_facts {
 
 impl Versioned for kb_facts {
     const V1: usize = std::mem::offset_of!(kb_facts, http) + size_of::<*const kb_http>();
-}
-
-/// What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
-/// absent.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct kb_http {
-    /// `sizeof(kb_http)` as the caller compiled it
-    pub struct_size: usize,
-    /// The method, `GET` for example
-    pub method: kb_str,
-    /// `Host`, or `:authority`, with the port where it has one
-    pub host: kb_str,
-    /// Path and query as the client sent them, before any rewriting: nginx's `$request_uri`
-    pub target: kb_str,
-    /// All `Cookie` headers, joined by a semicolon and a space
-    pub cookie: kb_str,
-    /// `Accept`
-    pub accept: kb_str,
-    /// `Origin`
-    pub origin: kb_str,
-    /// `Sec-Fetch-Site`
-    pub fetch_site: kb_str,
-    /// `Sec-Fetch-Mode`
-    pub fetch_mode: kb_str,
-    /// `Sec-Fetch-Dest`
-    pub fetch_dest: kb_str,
-    /// `Refresh-Token`
-    pub refresh_token: kb_str,
-    /// With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
-    pub form: kb_str,
-}
-
-impl Versioned for kb_http {
-    const V1: usize = std::mem::offset_of!(kb_http, form) + size_of::<kb_str>();
 }
 
 /// What is to be done with the request.
@@ -550,14 +516,15 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         early_data: facts.flags & KB_FACT_EARLY_DATA != 0,
         http: None,
     };
-    let http;
+    let (http, borrowed);
     if engine.engine.needs_http() {
         if facts.http.is_null() {
             return Err(KB_E_ARGUMENT);
         }
         // SAFETY: the caller's, and not NULL.
-        http = unsafe { read_http(&read_versioned(facts.http)?)? };
-        request.http = Some(&http);
+        http = unsafe { http::Facts::read(&read_versioned(facts.http)?)? };
+        borrowed = http.get();
+        request.http = Some(&borrowed);
     }
     // SAFETY: the caller's.
     let given = unsafe { certificate(facts.client_cert.ptr, facts.client_cert.len, facts.client_cert_form)? };
@@ -611,29 +578,6 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         }
     }
     Ok(())
-}
-
-/// # Safety
-/// The pointers have the given lengths.
-unsafe fn read_http<'a>(http: &kb_http) -> Result<Http<'a>, i32> {
-    let get = |s: kb_str| match isize::try_from(s.len) {
-        // SAFETY: the caller's.
-        Ok(_) => Ok(unsafe { s.get() }.unwrap_or_default()),
-        Err(_) => Err(KB_E_ARGUMENT),
-    };
-    Ok(Http {
-        method: get(http.method)?,
-        host: get(http.host)?,
-        target: get(http.target)?,
-        cookie: get(http.cookie)?,
-        accept: get(http.accept)?,
-        origin: get(http.origin)?,
-        fetch_site: get(http.fetch_site)?,
-        fetch_mode: get(http.fetch_mode)?,
-        fetch_dest: get(http.fetch_dest)?,
-        refresh_token: get(http.refresh_token)?,
-        form: get(http.form)?,
-    })
 }
 
 impl kb_decision {

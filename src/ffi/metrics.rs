@@ -139,7 +139,7 @@ pub unsafe extern "C" fn kb_page_new(page: *mut *mut kb_page) -> i32 {
     })
 }
 
-/// Puts the counters of an engine on the page. A sample that another engine put there is not put there again.
+/// Puts the counters of an engine on the page. Where another engine has the same sample, the page has the sum.
 ///
 /// # Arguments
 /// - `values`, `count`: the values, of all processes together, in the order of `kb_engine_counter()`

@@ -4,6 +4,7 @@
 #![allow(non_camel_case_types)]
 
 mod guard;
+mod http;
 mod openssl;
 
 // In the order of the header: a blank line keeps rustfmt from sorting them.
@@ -26,6 +27,7 @@ use std::ffi::{c_char, c_void};
 pub use check::*;
 pub use engine::*;
 pub use exchange::*;
+pub use http::{kb_header, kb_http};
 pub use metrics::*;
 pub use primitives::*;
 pub use tls::*;

@@ -37,6 +37,10 @@ typedef struct kb_response {
   struct kb_str content_type;
   struct kb_str body;
 } kb_response;
+typedef struct kb_header {
+  struct kb_str name;
+  struct kb_str value;
+} kb_header;
 typedef struct kb_http {
   size_t struct_size;
   struct kb_str method;
@@ -50,6 +54,8 @@ typedef struct kb_http {
   struct kb_str fetch_dest;
   struct kb_str refresh_token;
   struct kb_str form;
+  const struct kb_header *headers;
+  size_t headers_n;
 } kb_http;
 typedef struct kb_facts {
   size_t struct_size;

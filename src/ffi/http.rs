@@ -1,0 +1,157 @@
+//! What of a request logins and sessions are decided from, as the host tells it.
+
+use std::borrow::Cow;
+
+use super::{KB_E_ARGUMENT, Versioned, kb_str};
+use crate::engine::Http;
+
+/// A header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_header {
+    /// Its name
+    pub name: kb_str,
+    /// Its value
+    pub value: kb_str,
+}
+
+/// What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
+/// absent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kb_http {
+    /// `sizeof(kb_http)` as the caller compiled it
+    pub struct_size: usize,
+    /// The method, `GET` for example
+    pub method: kb_str,
+    /// `Host`, or `:authority`, with the port where it has one
+    pub host: kb_str,
+    /// Path and query as the client sent them, before any rewriting: nginx's `$request_uri`
+    pub target: kb_str,
+    /// All `Cookie` headers, joined by a semicolon and a space
+    pub cookie: kb_str,
+    /// `Accept`
+    pub accept: kb_str,
+    /// `Origin`
+    pub origin: kb_str,
+    /// `Sec-Fetch-Site`
+    pub fetch_site: kb_str,
+    /// `Sec-Fetch-Mode`
+    pub fetch_mode: kb_str,
+    /// `Sec-Fetch-Dest`
+    pub fetch_dest: kb_str,
+    /// `Refresh-Token`
+    pub refresh_token: kb_str,
+    /// With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
+    pub form: kb_str,
+    /// All headers of the request, as they came, instead of the members from `cookie` to `refresh_token`, which are then absent; or NULL
+    pub headers: *const kb_header,
+    /// How many these are
+    pub headers_n: usize,
+}
+
+impl Versioned for kb_http {
+    const V1: usize = std::mem::offset_of!(kb_http, form) + size_of::<kb_str>();
+}
+
+/// The same, borrowed from the host, or joined.
+pub(super) struct Facts<'a> {
+    method: &'a [u8],
+    host: &'a [u8],
+    target: &'a [u8],
+    form: &'a [u8],
+    /// Of [`HEADERS`]
+    headers: [Cow<'a, [u8]>; 7],
+}
+
+/// The headers that are looked at, and how several of one name become one. Several refresh tokens become something that cannot be one.
+const HEADERS: [(&[u8], &[u8]); 7] = [
+    (b"cookie", b"; "),
+    (b"accept", b", "),
+    (b"origin", b", "),
+    (b"sec-fetch-site", b", "),
+    (b"sec-fetch-mode", b", "),
+    (b"sec-fetch-dest", b", "),
+    (b"refresh-token", b", "),
+];
+
+/// # Safety
+/// The pointer has the given length, for as long as the result is used.
+unsafe fn text<'a>(s: kb_str) -> Result<&'a [u8], i32> {
+    // What is too long to be real must not pass for absent.
+    match isize::try_from(s.len) {
+        // SAFETY: the caller's.
+        Ok(_) => Ok(unsafe { s.get() }.unwrap_or_default()),
+        Err(_) => Err(KB_E_ARGUMENT),
+    }
+}
+
+/// Whether an upstream may take one name for the other: to CGI, and to many who came after it, `Refresh_Token` is `Refresh-Token`.
+fn is_name(given: &[u8], name: &[u8]) -> bool {
+    given.len() == name.len()
+        && given.iter().zip(name).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
+}
+
+impl<'a> Facts<'a> {
+    /// # Safety
+    /// The pointers have the given lengths, for as long as the result is used.
+    pub(super) unsafe fn read(http: &kb_http) -> Result<Facts<'a>, i32> {
+        // SAFETY: the caller's.
+        let get = |s| unsafe { text::<'a>(s) };
+        let single = [
+            http.cookie,
+            http.accept,
+            http.origin,
+            http.fetch_site,
+            http.fetch_mode,
+            http.fetch_dest,
+            http.refresh_token,
+        ];
+        let mut headers: [Cow<'a, [u8]>; 7] = Default::default();
+        for (own, given) in headers.iter_mut().zip(single) {
+            *own = Cow::Borrowed(get(given)?);
+        }
+        if !http.headers.is_null() {
+            if single.iter().any(|s| !s.ptr.is_null()) || isize::try_from(http.headers_n).is_err() {
+                return Err(KB_E_ARGUMENT);
+            }
+            // SAFETY: the caller's, and not NULL.
+            for header in unsafe { std::slice::from_raw_parts(http.headers, http.headers_n) } {
+                let (given, value) = (get(header.name)?, get(header.value)?);
+                for (own, (_, separator)) in
+                    headers.iter_mut().zip(HEADERS).filter(|(_, (name, _))| is_name(given, name))
+                {
+                    *own = if own.is_empty() {
+                        Cow::Borrowed(value)
+                    } else {
+                        Cow::Owned([own.as_ref(), separator, value].concat())
+                    };
+                }
+            }
+        }
+        Ok(Facts {
+            method: get(http.method)?,
+            host: get(http.host)?,
+            target: get(http.target)?,
+            form: get(http.form)?,
+            headers,
+        })
+    }
+
+    pub(super) fn get(&self) -> Http<'_> {
+        let [cookie, accept, origin, fetch_site, fetch_mode, fetch_dest, refresh_token] = &self.headers;
+        Http {
+            method: self.method,
+            host: self.host,
+            target: self.target,
+            cookie,
+            accept,
+            origin,
+            fetch_site,
+            fetch_mode,
+            fetch_dest,
+            refresh_token,
+            form: self.form,
+        }
+    }
+}
