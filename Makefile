@@ -3,14 +3,16 @@
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 LUADIR ?= $(PREFIX)/share/lua/5.1
+MODULEDIR ?= /usr/lib/nginx/modules
 DESTDIR ?=
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 LIB := target/release/libkeybound.so
+MODULE := target/nginx/ngx_http_keybound_module.so
 
-.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-cli test-rock lint coverage bench header docs install \
+.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-cli test-rock nginx-module lint coverage bench header docs install \
 	install-lua install-rock rockspec clean
 
 help:
@@ -50,8 +52,13 @@ test-c: build
 test-mlua:
 	mlua/run.sh
 
-test-nginx: build
+test-nginx: nginx-module
 	t/run.sh
+
+nginx-module: ## the nginx module, in target/nginx; NGINX_SOURCE: a source tree of nginx in place of Debian's nginx-dev
+	$(if $(NGINX_SOURCE),,tools/setup.sh nginx-module)
+	$(MAKE) --no-print-directory build
+	nginx/build.sh $(NGINX_SOURCE)
 
 test-cli: build
 	nginx-test/cli.sh
@@ -82,7 +89,7 @@ bench: ## criterion, the ratio to the raw signature, instructions and time of th
 header docs: ## write include/keybound.h, cdefs.lua, docs/reasons.md and docs/configuration.md from the code
 	UPDATE=1 cargo test --quiet --test generated
 
-install: build install-lua ## the library, header, pkg-config file, Lua modules with the Kong plugin, and command line, below $(DESTDIR)$(PREFIX)
+install: build install-lua ## the library, header, pkg-config file, Lua modules with the Kong plugin, command line, and the nginx module if it was built, below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(LIB) $(DESTDIR)$(LIBDIR)/libkeybound.so.$(VERSION)
 	ln -sf libkeybound.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libkeybound.so.1
@@ -91,6 +98,7 @@ install: build install-lua ## the library, header, pkg-config file, Lua modules 
 	sed -e 's|@prefix@|$(PREFIX)|' -e 's|@libdir@|$(LIBDIR)|' -e 's|@version@|$(VERSION)|' packaging/keybound.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/keybound.pc
 	install -m 755 target/release/keybound $(DESTDIR)$(PREFIX)/bin/
+	[ ! -e $(MODULE) ] || install -D -m 644 $(MODULE) $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE))
 
 install-lua:
 	install -d $(DESTDIR)$(LUADIR)/resty/keybound $(DESTDIR)$(LUADIR)/kong/plugins/keybound

@@ -53,8 +53,13 @@ ngx_http_keybound_unlink(ngx_http_keybound_flight_t *flight)
 static void
 ngx_http_keybound_land(ngx_http_keybound_ctx_t *ctx, kb_answer *answer)
 {
-    ngx_http_keybound_leave(ctx);
-    ctx->status = kb_check_fetched(ctx->check, ngx_time(), answer);
+    ngx_http_keybound_fetch_leave(ctx);
+
+    if (kb_check_fetched(ctx->check, ngx_time(), answer) != KB_OK) {
+        kb_check_free(ctx->check);
+        ctx->check = NULL;
+    }
+
     ngx_http_keybound_wake(ctx);
 }
 
@@ -85,7 +90,7 @@ ngx_http_keybound_flight_cleanup(void *data)
 
 
 void
-ngx_http_keybound_leave(ngx_http_keybound_ctx_t *ctx)
+ngx_http_keybound_fetch_leave(ngx_http_keybound_ctx_t *ctx)
 {
     if (ctx->flight) {
         ngx_queue_remove(&ctx->queue);
@@ -113,6 +118,7 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
     ngx_buf_t                   *b = r->out ? r->out->buf : NULL;
     kb_answer                    answer;
+    ngx_list_part_t             *part;
     ngx_table_elt_t             *h;
     ngx_http_upstream_t         *u = r->upstream;
     ngx_http_keybound_flight_t  *flight = data;
@@ -144,13 +150,12 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     } else {
         answer.outcome = KB_FETCH_ANSWERED;
         answer.status = u->headers_in.status_n;
-        answer.content_type.ptr = r->headers_out.content_type.data;
-        answer.content_type.len = r->headers_out.content_type.len;
+        ngx_http_keybound_to(answer.content_type, r->headers_out.content_type);
 
-        h = ngx_http_keybound_header(&r->headers_out.headers, NULL, (u_char *) "retry-after", sizeof("retry-after") - 1);
-        if (h) {
-            answer.retry_after.ptr = h->value.data;
-            answer.retry_after.len = h->value.len;
+        ngx_http_keybound_each(h, part, &r->headers_out.headers) {
+            if (h->key.len == 11 && ngx_strncasecmp(h->key.data, (u_char *) "Retry-After", 11) == 0) {
+                ngx_http_keybound_to(answer.retry_after, h->value);
+            }
         }
     }
 
@@ -229,8 +234,8 @@ ngx_http_keybound_begin(ngx_http_keybound_ctx_t *ctx, kb_fetch *fetch)
         return NULL;
     }
 
-    ngx_http_keybound_str(flight->variables[3], profile->tls.certificate);
-    ngx_http_keybound_str(flight->variables[4], profile->tls.private_key);
+    ngx_http_keybound_from(flight->variables[3], profile->tls.certificate);
+    ngx_http_keybound_from(flight->variables[4], profile->tls.private_key);
     ngx_http_set_ctx(sr, flight, ngx_http_keybound_module);
 
     sr->method = body.len ? NGX_HTTP_POST : NGX_HTTP_GET;

@@ -4,6 +4,7 @@
 #   setup.sh PART...
 #     build     the C tools; Rust must be there
 #     nginx     nginx with Lua
+#     nginx-module  what the nginx module is built with
 #     as        the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
 #     browser   Chromium, and what drives it, for the test of a login
 #     bench     the tools that count instructions
@@ -109,6 +110,8 @@ part_build() {
 # luajit2 and not luajit: that one conflicts with the LuaJIT that Debian's nginx module brings.
 part_nginx() { install nginx libnginx-mod-http-lua lua-resty-core lua-cjson luajit2 openssl curl; }
 
+part_nginx_module() { install gcc libc6-dev make nginx-dev libssl-dev libpcre2-dev zlib1g-dev; }
+
 # node_packages DIRECTORY WHAT: what its package-lock.json names, and a Node to run it
 node_packages() {
   local directory=$root/nginx-test/$1
@@ -148,6 +151,7 @@ part_coverage() {
 part_test() {
   part_build
   part_nginx
+  part_nginx_module
   part_as
   part_browser
   part_bench
@@ -157,11 +161,11 @@ part_test() {
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|as|browser|bench|coverage|redis|rock|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|nginx-module|as|browser|bench|coverage|redis|rock|test ...'
 for part; do
   case $part in
-    build | nginx | as | browser | bench | coverage | redis | rock | test) ;;
-    *) die "no part named $part: build, nginx, as, browser, bench, coverage, redis, rock, test" ;;
+    build | nginx | nginx-module | as | browser | bench | coverage | redis | rock | test) ;;
+    *) die "no part named $part: build, nginx, nginx-module, as, browser, bench, coverage, redis, rock, test" ;;
   esac
 done
-for part; do "part_$part"; done
+for part; do "part_${part//-/_}"; done

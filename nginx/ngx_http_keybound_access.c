@@ -1,0 +1,640 @@
+/*
+ * A request on its way: decided about, refused or let through with its headers, and what variables say of it.
+ */
+
+#include "ngx_http_keybound.h"
+
+
+/* More steps than any check has: an error would be a loop that never ends. */
+
+#define NGX_HTTP_KEYBOUND_MAX_STEPS  512
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+
+
+static void
+ngx_http_keybound_reset(ngx_http_keybound_ctx_t *ctx)
+{
+    ngx_http_keybound_fetch_leave(ctx);
+
+    if (ctx->wake.timer_set) {
+        ngx_del_timer(&ctx->wake);
+    }
+
+    if (ctx->wake.posted) {
+        ngx_delete_posted_event(&ctx->wake);
+    }
+
+    kb_check_free(ctx->check);
+    ctx->check = NULL;
+    ctx->step = 0;
+    ctx->reason = 0;
+    ctx->waiting = 0;
+    ctx->delayed = 0;
+}
+
+
+static void
+ngx_http_keybound_cleanup(void *data)
+{
+    ngx_http_keybound_reset(data);
+}
+
+
+/* nginx forgets contexts where it redirects a request internally: a cleanup remembers this one. */
+
+static ngx_http_keybound_ctx_t *
+ngx_http_keybound_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_keybound_ctx_t  *ctx = ngx_http_get_module_ctx(r, ngx_http_keybound_module);
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_keybound_cleanup) {
+            return cln->data;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* Waiting is over: the request goes on where it was. */
+
+static void
+ngx_http_keybound_wake_handler(ngx_event_t *ev)
+{
+    ngx_connection_t         *c;
+    ngx_http_request_t       *r;
+    ngx_http_keybound_ctx_t  *ctx = ev->data;
+
+    if (ev->timedout) {
+        ev->timedout = 0;
+
+        if (ctx->flight) {
+            ngx_http_keybound_fetch_timeout(ctx);
+            return;
+        }
+    }
+
+    ctx->waiting = 0;
+    r = ctx->request;
+    c = r->connection;
+    ngx_http_set_log_request(c->log, r);
+
+    r->write_event_handler(r);
+    ngx_http_run_posted_requests(c);
+}
+
+
+void
+ngx_http_keybound_wait(ngx_http_keybound_ctx_t *ctx, ngx_msec_t timeout)
+{
+    ctx->waiting = 1;
+    ngx_add_timer(&ctx->wake, timeout);
+}
+
+
+void
+ngx_http_keybound_wake(ngx_http_keybound_ctx_t *ctx)
+{
+    if (ctx->wake.timer_set) {
+        ngx_del_timer(&ctx->wake);
+    }
+
+    ngx_post_event(&ctx->wake, &ngx_posted_events);
+}
+
+
+/* Before any module can let the request through: each pass begins anew, and what only keybound may say of a client comes from no client. */
+
+ngx_int_t
+ngx_http_keybound_preaccess_handler(ngx_http_request_t *r)
+{
+    kb_str                         name, none = { NULL, 0 };
+    ngx_uint_t                     i;
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_keybound_ctx_t       *ctx;
+    ngx_http_keybound_loc_conf_t  *klcf;
+
+    if (r != r->main) {
+        return ngx_http_keybound_fetch_check(r);
+    }
+
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_keybound_module);
+
+    if (klcf->engine == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_keybound_ctx(r);
+
+    if (ctx == NULL) {
+        cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_keybound_ctx_t));
+        if (cln == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ctx = cln->data;
+        ngx_memzero(ctx, sizeof(ngx_http_keybound_ctx_t));
+        cln->handler = ngx_http_keybound_cleanup;
+        ctx->request = r;
+        ctx->wake.handler = ngx_http_keybound_wake_handler;
+        ctx->wake.data = ctx;
+        ctx->wake.log = r->connection->log;
+
+    } else {
+        ngx_http_keybound_reset(ctx);
+        ngx_http_keybound_restore_headers(ctx);
+    }
+
+    ctx->engine = klcf->engine;
+    ngx_http_set_ctx(r, ctx, ngx_http_keybound_module);
+
+    for (i = 0; kb_engine_upstream_header(ctx->engine->engine, i, &name) == KB_OK; i++) {
+        if (ngx_http_keybound_set_header(ctx, name, none) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* Whether nginx itself refused the certificate: the request is here only because error_page led here. */
+
+static ngx_int_t
+ngx_http_keybound_certificate_refused(ngx_http_request_t *r)
+{
+    long                      rc;
+    ngx_http_ssl_srv_conf_t  *sscf = ngx_http_get_module_srv_conf(r, ngx_http_ssl_module);
+
+    if (r->err_status == NGX_HTTPS_CERT_ERROR || r->err_status == NGX_HTTPS_NO_CERT) {
+        return 1;
+    }
+
+    if (!sscf->verify || r->connection->ssl == NULL) {
+        return 0;
+    }
+
+    /* With `=`, error_page leaves no status behind. */
+
+    rc = SSL_get_verify_result(r->connection->ssl->connection);
+
+    return rc != X509_V_OK && (sscf->verify != 3 || !ngx_ssl_verify_error_optional(rc));
+}
+
+
+static ngx_int_t
+ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
+{
+    kb_http                         http;
+    int32_t                         rc;
+    kb_facts                        facts;
+    kb_decision                     decision;
+    ngx_http_keybound_main_conf_t  *kmcf = ngx_http_get_module_main_conf(r, ngx_http_keybound_module);
+
+    if (r->internal && ngx_http_keybound_certificate_refused(r)) {
+        ctx->step = KB_STEP_RESPOND;
+        ctx->reason = KB_REASON_CERTIFICATE_REFUSED;
+        return kb_engine_response(ctx->engine->engine, ctx->reason, &ctx->response);
+    }
+
+    ngx_http_keybound_init(facts);
+    ngx_http_keybound_init(decision);
+    facts.flags = kmcf->flags;
+
+    if (ctx->engine->needs & KB_NEEDS_HTTP) {
+        ngx_http_keybound_init(http);
+    }
+
+    if (ngx_http_keybound_facts(r, &facts, ctx->engine->needs & KB_NEEDS_HTTP ? &http : NULL) != NGX_OK) {
+        return KB_E_NULL;
+    }
+
+    rc = kb_engine_decide(ctx->engine->engine, &facts, &decision);
+    ctx->check = decision.check;
+    ctx->step = decision.step;
+    ctx->reason = decision.reason;
+    ctx->token_id = decision.token_id;
+    ctx->response = decision.response;
+
+    return rc;
+}
+
+
+/* Takes the steps of a check until it is decided. NGX_OK: it is; NGX_AGAIN: the request waits. */
+
+static ngx_int_t
+ngx_http_keybound_steps(ngx_http_keybound_ctx_t *ctx)
+{
+    kb_store    store;
+    ngx_uint_t  i;
+
+    ngx_http_keybound_init(store);
+
+    for (i = 0; i < NGX_HTTP_KEYBOUND_MAX_STEPS; i++) {
+        ctx->step = kb_check_step(ctx->check);
+
+        switch (ctx->step) {
+
+        case KB_STEP_RESPOND:
+            ctx->reason = kb_check_reason(ctx->check);
+            return kb_check_response(ctx->check, &ctx->response) == KB_OK ? NGX_OK : NGX_ERROR;
+
+        case KB_STEP_ALLOW:
+            ctx->reason = kb_check_reason(ctx->check);
+            return NGX_OK;
+
+        case KB_STEP_FETCH:
+            return ngx_http_keybound_fetch(ctx);
+
+        case KB_STEP_STORE:
+            if (kb_check_store(ctx->check, &store) != KB_OK) {
+                return NGX_ERROR;
+            }
+
+            if (store.delay_ms && !ctx->delayed) {
+                ctx->delayed = 1;
+                ngx_http_keybound_wait(ctx, store.delay_ms);
+                return NGX_AGAIN;
+            }
+
+            ctx->delayed = 0;
+
+            if (ngx_http_keybound_store(ctx, &store) != KB_OK) {
+                return NGX_ERROR;
+            }
+
+            break;
+
+        default:
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_http_keybound_log(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx, ngx_uint_t level, char *what)
+{
+    u_char                          token[9], status[sizeof(", status=999")];
+    kb_str                          text = { NULL, 0 };
+    ngx_str_t                       detail;
+    ngx_http_variable_value_t      *id;
+    ngx_http_keybound_main_conf_t  *kmcf = ngx_http_get_module_main_conf(r, ngx_http_keybound_module);
+
+    id = ngx_http_get_indexed_variable(r, kmcf->request_id);
+
+    if (ctx->check) {
+        (void) kb_check_detail(ctx->check, &text);
+    }
+
+    ngx_http_keybound_from(detail, text);
+    *ngx_sprintf(token, ctx->token_id ? "%08xD" : "-", ctx->token_id) = '\0';
+    *ngx_sprintf(status, ctx->step == KB_STEP_RESPOND ? ", status=%uD" : "", ctx->response.status) = '\0';
+
+    ngx_log_error(level, r->connection->log, 0, "keybound: %s, reason=%s%s, token=%s, request_id=%v%s%V", what,
+                  kb_reason_code(ctx->reason), status, token, id, detail.len ? ", detail=" : "", &detail);
+}
+
+
+/* Sets a header of the response, whatever is there under its name; cookies are added. */
+
+static ngx_table_elt_t *
+ngx_http_keybound_say(ngx_http_request_t *r, kb_str name, kb_str value)
+{
+    ngx_uint_t        cookie = name.len == 10 && ngx_strncasecmp((u_char *) name.ptr, (u_char *) "set-cookie", 10) == 0;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    ngx_http_keybound_each(h, part, &r->headers_out.headers) {
+        if (!cookie && h->key.len == name.len && ngx_strncasecmp(h->key.data, (u_char *) name.ptr, name.len) == 0) {
+            h->hash = 0;
+        }
+    }
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+    h->key.data = ngx_pnalloc(r->pool, name.len + value.len);
+    if (h->key.data == NULL) {
+        return NULL;
+    }
+
+    h->hash = 1;
+    h->key.len = name.len;
+    h->value.len = value.len;
+    h->value.data = ngx_cpymem(h->key.data, name.ptr, name.len);
+    ngx_memcpy(h->value.data, value.ptr, value.len);
+
+    return h;
+}
+
+
+#define ngx_http_keybound_text(s)  (kb_str) { (const uint8_t *) s, sizeof(s) - 1 }
+
+
+/* Whether error_page has something for a status, as in ngx_http_special_response_handler(). */
+
+static ngx_uint_t
+ngx_http_keybound_has_page(ngx_http_request_t *r, ngx_http_core_loc_conf_t *clcf, ngx_int_t status)
+{
+    ngx_uint_t            i;
+    ngx_http_err_page_t  *page;
+
+    if (r->error_page || clcf->error_pages == NULL || r->uri_changes == 0) {
+        return 0;
+    }
+
+    for (page = clcf->error_pages->elts, i = 0; i < clcf->error_pages->nelts; i++) {
+        if (page[i].status == status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* Answers the client; or lets nginx do it where it is its turn: other access checks, pages of the operator, redirects. */
+
+static ngx_int_t
+ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
+{
+    u_char                     seconds[NGX_INT32_LEN];
+    kb_str                     text;
+    ngx_str_t                  type;
+    ngx_int_t                  status = ctx->response.status;
+    kb_response               *response = &ctx->response;
+    ngx_table_elt_t           *h = NULL;
+    ngx_http_complex_value_t   cv;
+    ngx_http_core_loc_conf_t  *clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    ngx_http_keybound_log(r, ctx, status >= 400 ? NGX_LOG_WARN : NGX_LOG_NOTICE, status >= 400 ? "refused" : "answered");
+
+    if (response->www_authenticate.ptr) {
+        h = ngx_http_keybound_say(r, ngx_http_keybound_text("WWW-Authenticate"), response->www_authenticate);
+        if (h == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        r->headers_out.www_authenticate = h;
+    }
+
+    if (clcf->satisfy != NGX_HTTP_SATISFY_ALL && (status == NGX_HTTP_UNAUTHORIZED || status == NGX_HTTP_FORBIDDEN)) {
+        ctx->challenge = h;
+        return status;
+    }
+
+    if (response->retry_after_s) {
+        text.ptr = seconds;
+        text.len = ngx_sprintf(seconds, "%uD", response->retry_after_s) - seconds;
+        (void) ngx_http_keybound_say(r, ngx_http_keybound_text("Retry-After"), text);
+    }
+
+    (void) ngx_http_keybound_say(r, ngx_http_keybound_text("Cache-Control"), ngx_http_keybound_text("no-store"));
+
+    if ((status >= 300 && status < 400) || ngx_http_keybound_has_page(r, clcf, status)) {
+        return status;
+    }
+
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+    ngx_http_keybound_from(type, response->content_type);
+    cv.value.len = response->body.len;
+    cv.value.data = ngx_pnalloc(r->pool, response->body.len + 1);
+    type.data = ngx_pstrdup(r->pool, &type);
+
+    if (cv.value.data == NULL || type.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memcpy(cv.value.data, response->body.ptr, response->body.len);
+
+    /* It is sent: whatever came of that, the request does not go on. An error that led here has another status. */
+
+    r->err_status = 0;
+    ngx_http_finalize_request(r, ngx_http_send_response(r, status, &type, &cv));
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
+{
+    kb_str      name, value;
+    ngx_uint_t  i;
+
+    if (ctx->reason != KB_REASON_ALLOWED) {
+        if (!ctx->engine->report) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_http_keybound_log(r, ctx, NGX_LOG_WARN, "reported");
+
+    } else if (ctx->check) {
+        if (kb_check_detail(ctx->check, &value) == KB_OK && value.ptr) {
+            ngx_http_keybound_log(r, ctx, NGX_LOG_NOTICE, "note");
+        }
+
+        for (i = 0; kb_check_header(ctx->check, i, &name, &value) == KB_OK; i++) {
+            if (ngx_http_keybound_set_header(ctx, name, value) != NGX_OK) {
+                return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
+        }
+    }
+
+    /* Where it only reports, it has no say in `satisfy any` either. */
+
+    return ctx->engine->report ? NGX_DECLINED : NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keybound_access_handler(ngx_http_request_t *r)
+{
+    int32_t                        status = KB_OK;
+    ngx_int_t                      rc = NGX_OK;
+    ngx_http_keybound_ctx_t       *ctx;
+    ngx_http_keybound_loc_conf_t  *klcf = ngx_http_get_module_loc_conf(r, ngx_http_keybound_module);
+
+    if (klcf->engine == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_keybound_module);
+
+    if (ctx == NULL || ctx->engine != klcf->engine) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ctx->waiting) {
+        return NGX_AGAIN;
+    }
+
+    if (ctx->step == 0) {
+        if (ctx->engine->needs & KB_NEEDS_FORM) {
+            rc = ngx_http_keybound_read_form(r);
+
+            if (rc != NGX_OK && rc != NGX_DECLINED) {
+                return rc;
+            }
+
+            rc = NGX_OK;
+        }
+
+        ngx_http_keybound_count();
+        status = ngx_http_keybound_decide(r, ctx);
+    }
+
+    if (status == KB_OK && (ctx->step == KB_STEP_FETCH || ctx->step == KB_STEP_STORE)) {
+        rc = ngx_http_keybound_steps(ctx);
+
+        if (rc == NGX_AGAIN) {
+            return rc;
+        }
+    }
+
+    if (status == KB_OK && rc == NGX_OK && ctx->step == KB_STEP_ALLOW) {
+        return ngx_http_keybound_allow(r, ctx);
+    }
+
+    if (status == KB_OK && rc == NGX_OK && ctx->step == KB_STEP_RESPOND) {
+        return ngx_http_keybound_respond(r, ctx);
+    }
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: no decision: %s", kb_strerror(status));
+
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+/* What the check has for the client: cookies, where to go on, claims. */
+
+static ngx_int_t
+ngx_http_keybound_header_filter(ngx_http_request_t *r)
+{
+    kb_str                    name, value;
+    ngx_uint_t                i;
+    ngx_http_keybound_ctx_t  *ctx = r == r->main ? ngx_http_keybound_ctx(r) : NULL;
+
+    if (ctx == NULL) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (ctx->challenge && r->access_code == 0) {
+        ctx->challenge->hash = 0;
+    }
+
+    for (i = 0; ctx->check && kb_check_response_header(ctx->check, i, &name, &value) == KB_OK; i++) {
+        if (ngx_http_keybound_say(r, name, value) == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (name.len == 13 && ngx_strncasecmp((u_char *) name.ptr, (u_char *) "refresh-token", 13) == 0) {
+            (void) ngx_http_keybound_say(r, ngx_http_keybound_text("Cache-Control"), ngx_http_keybound_text("no-store"));
+        }
+    }
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+void
+ngx_http_keybound_filter_init(void)
+{
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_keybound_header_filter;
+}
+
+
+static ngx_int_t
+ngx_http_keybound_value(ngx_http_request_t *r, ngx_http_variable_value_t *v, const void *text, size_t len)
+{
+    v->data = ngx_pnalloc(r->pool, len);
+    if (v->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(v->data, text, len);
+    v->len = len;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keybound_decision_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data)
+{
+    const char               *text;
+    ngx_http_keybound_ctx_t  *ctx = ngx_http_keybound_ctx(r->main);
+
+    if (ctx == NULL || ctx->reason == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    if (data) {
+        text = kb_reason_code(ctx->reason);
+
+    } else if (ctx->step == KB_STEP_ALLOW) {
+        text = ctx->reason == KB_REASON_ALLOWED ? "allow" : "report";
+
+    } else {
+        text = ctx->step == KB_STEP_RESPOND && ctx->response.status < 400 ? "redirect" : "deny";
+    }
+
+    return ngx_http_keybound_value(r, v, text, ngx_strlen(text));
+}
+
+
+ngx_int_t
+ngx_http_keybound_claim_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data)
+{
+    size_t                    prefix = sizeof("keybound_claim_") - 1;
+    kb_str                    value;
+    ngx_str_t                *name = (ngx_str_t *) data;
+    ngx_http_keybound_ctx_t  *ctx = ngx_http_keybound_ctx(r->main);
+
+    if (ctx == NULL || kb_check_claim(ctx->check, name->data + prefix, name->len - prefix, &value) != KB_OK) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_keybound_value(r, v, value.ptr, value.len);
+}
+
+
+ngx_int_t
+ngx_http_keybound_thumbprint_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data)
+{
+    int32_t   rc;
+    uint8_t   thumbprint[KB_THUMBPRINT_SIZE];
+    kb_facts  facts;
+
+    v->not_found = 1;
+    ngx_http_keybound_init(facts);
+
+    if (r->connection->ssl == NULL || ngx_http_keybound_certificate(r, &facts) != NGX_OK) {
+        return NGX_OK;
+    }
+
+    rc = facts.ssl ? kb_ssl_thumbprint(facts.ssl, &thumbprint)
+                   : kb_certificate_thumbprint(facts.client_cert.ptr, facts.client_cert.len, facts.client_cert_form, &thumbprint);
+
+    return rc == KB_OK ? ngx_http_keybound_value(r, v, thumbprint, KB_THUMBPRINT_SIZE - 1) : NGX_OK;
+}
