@@ -21,7 +21,7 @@
  * but KB_STEP_ALLOW is a refusal, and so is an error, or stopping half way. KB_STEP_ALLOW with another reason than KB_REASON_ALLOWED is
  * a request that only the option report_only lets through: log it.
  *
- * Logins, sessions and grants: kb_engine_needs() is then not 0, and the host has a little more to do.
+ * Logins, sessions and grants: kb_engine_needs() then has KB_NEEDS_HTTP, and the host has a little more to do.
  *  - KB_NEEDS_HTTP: it sets kb_facts.http, and asks about every request of the host that browsers see. The paths of redirect_uri and
  *    logout_uri_suffix are answered by keybound itself, and need nothing behind them.
  *  - KB_NEEDS_FORM: it reads the body of a form first, and the upstream still gets it.
@@ -153,6 +153,9 @@
 
 // `kb_engine_needs()`: logins and sessions need the shared store. Without it nobody logs in, and no token is refreshed.
 #define KB_NEEDS_STORE 4
+
+// `kb_engine_needs()`: steps can be `KB_STEP_FETCH`.
+#define KB_NEEDS_FETCH 8
 
 // `kb_answer.outcome`: a complete answer, whatever its status.
 #define KB_FETCH_ANSWERED 1
@@ -799,7 +802,7 @@ uint32_t kb_engine_shares(const struct kb_engine *engine);
 // What the engine needs of a host besides the facts that each request has.
 //
 // # Returns
-// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM` and `KB_NEEDS_STORE`, as far as they apply; 0 for NULL and after an internal error.
+// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE` and `KB_NEEDS_FETCH`, as far as they apply; 0 for NULL and after an internal error.
 //
 // # Safety
 // `engine` is NULL, or came from `kb_engine_new()` and is not freed.
@@ -1207,6 +1210,32 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
                            uint64_t *values,
                            size_t count,
                            size_t *needed);
+
+// A name for what the engine counts: engines with the same one have the same counters in the same order.
+//
+// # Arguments
+// - `name`: receives 32 octets, which are no key of `kb_store`
+//
+// # Errors
+// `KB_E_NULL`.
+//
+// # Safety
+// `engine` came from `kb_engine_new()` and is not freed; `name` has room.
+int32_t kb_engine_counters_name(const struct kb_engine *engine, uint8_t (*name)[32]);
+
+// Adds what the counters grew by since the last call to sums that processes share, by atomic additions.
+//
+// # Arguments
+// - `sums`, `count`: as many as `kb_engine_counters()` gives, in its order; 0 in the beginning
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_RANGE`: `count` is not how many there are; `KB_E_ARGUMENT`: `sums` is not aligned to 8 octets.
+//
+// # Safety
+// `engine` came from `kb_engine_new()` and is not freed; `sums` has `count` elements, which nobody writes but by atomic additions meanwhile.
+int32_t kb_engine_publish(const struct kb_engine *engine,
+                          uint64_t *sums,
+                          size_t count);
 
 // Makes an empty page.
 //

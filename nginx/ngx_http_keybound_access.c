@@ -16,7 +16,7 @@ static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
 static void
 ngx_http_keybound_reset(ngx_http_keybound_ctx_t *ctx)
 {
-    ngx_http_keybound_fetch_leave(ctx);
+    ngx_http_keybound_leave(ctx);
 
     if (ctx->wake.timer_set) {
         ngx_del_timer(&ctx->wake);
@@ -208,12 +208,14 @@ ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
     ngx_http_keybound_init(facts);
     ngx_http_keybound_init(decision);
     facts.flags = kmcf->flags;
+    facts.http = NULL;
 
     if (ctx->engine->needs & KB_NEEDS_HTTP) {
         ngx_http_keybound_init(http);
+        facts.http = &http;
     }
 
-    if (ngx_http_keybound_facts(r, &facts, ctx->engine->needs & KB_NEEDS_HTTP ? &http : NULL) != NGX_OK) {
+    if (ngx_http_keybound_facts(r, &facts, facts.http ? &http : NULL) != NGX_OK) {
         return KB_E_NULL;
     }
 
@@ -311,38 +313,24 @@ ngx_http_keybound_log(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx, ngx_u
 static ngx_table_elt_t *
 ngx_http_keybound_say(ngx_http_request_t *r, kb_str name, kb_str value)
 {
-    ngx_uint_t        cookie = name.len == 10 && ngx_strncasecmp((u_char *) name.ptr, (u_char *) "set-cookie", 10) == 0;
+    kb_str            cookie = ngx_http_keybound_text("set-cookie");
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
     ngx_http_keybound_each(h, part, &r->headers_out.headers) {
-        if (!cookie && h->key.len == name.len && ngx_strncasecmp(h->key.data, (u_char *) name.ptr, name.len) == 0) {
+        if (ngx_http_keybound_is(&h->key, name) && !ngx_http_keybound_is(&h->key, cookie)) {
             h->hash = 0;
         }
     }
 
     h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NULL;
+
+    if (h) {
+        ngx_memzero(h, sizeof(ngx_table_elt_t));
     }
 
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-    h->key.data = ngx_pnalloc(r->pool, name.len + value.len);
-    if (h->key.data == NULL) {
-        return NULL;
-    }
-
-    h->hash = 1;
-    h->key.len = name.len;
-    h->value.len = value.len;
-    h->value.data = ngx_cpymem(h->key.data, name.ptr, name.len);
-    ngx_memcpy(h->value.data, value.ptr, value.len);
-
-    return h;
+    return h && ngx_http_keybound_header(r->pool, h, name, value) == NGX_OK ? h : NULL;
 }
-
-
-#define ngx_http_keybound_text(s)  (kb_str) { (const uint8_t *) s, sizeof(s) - 1 }
 
 
 /* Whether error_page has something for a status, as in ngx_http_special_response_handler(). */
@@ -373,7 +361,8 @@ static ngx_int_t
 ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
 {
     u_char                     seconds[NGX_INT32_LEN];
-    kb_str                     text;
+    kb_str                     text, challenge = ngx_http_keybound_text("WWW-Authenticate"), retry = ngx_http_keybound_text("Retry-After");
+    kb_str                     cache = ngx_http_keybound_text("Cache-Control"), no_store = ngx_http_keybound_text("no-store");
     ngx_str_t                  type;
     ngx_int_t                  status = ctx->response.status;
     kb_response               *response = &ctx->response;
@@ -384,7 +373,7 @@ ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
     ngx_http_keybound_log(r, ctx, status >= 400 ? NGX_LOG_WARN : NGX_LOG_NOTICE, status >= 400 ? "refused" : "answered");
 
     if (response->www_authenticate.ptr) {
-        h = ngx_http_keybound_say(r, ngx_http_keybound_text("WWW-Authenticate"), response->www_authenticate);
+        h = ngx_http_keybound_say(r, challenge, response->www_authenticate);
         if (h == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
@@ -400,26 +389,22 @@ ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
     if (response->retry_after_s) {
         text.ptr = seconds;
         text.len = ngx_sprintf(seconds, "%uD", response->retry_after_s) - seconds;
-        (void) ngx_http_keybound_say(r, ngx_http_keybound_text("Retry-After"), text);
+        (void) ngx_http_keybound_say(r, retry, text);
     }
 
-    (void) ngx_http_keybound_say(r, ngx_http_keybound_text("Cache-Control"), ngx_http_keybound_text("no-store"));
+    (void) ngx_http_keybound_say(r, cache, no_store);
 
     if ((status >= 300 && status < 400) || ngx_http_keybound_has_page(r, clcf, status)) {
         return status;
     }
 
     ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
-    ngx_http_keybound_from(type, response->content_type);
-    cv.value.len = response->body.len;
-    cv.value.data = ngx_pnalloc(r->pool, response->body.len + 1);
-    type.data = ngx_pstrdup(r->pool, &type);
 
-    if (cv.value.data == NULL || type.data == NULL) {
+    if (ngx_http_keybound_copy(r->pool, &type, response->content_type) != NGX_OK
+        || ngx_http_keybound_copy(r->pool, &cv.value, response->body) != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    ngx_memcpy(cv.value.data, response->body.ptr, response->body.len);
 
     /* It is sent: whatever came of that, the request does not go on. An error that led here has another status. */
 
@@ -525,25 +510,23 @@ ngx_http_keybound_access_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_keybound_header_filter(ngx_http_request_t *r)
 {
-    kb_str                    name, value;
+    kb_str                    name, value, token = ngx_http_keybound_text("refresh-token");
+    kb_str                    cache = ngx_http_keybound_text("Cache-Control"), no_store = ngx_http_keybound_text("no-store");
+    ngx_str_t                 key;
     ngx_uint_t                i;
     ngx_http_keybound_ctx_t  *ctx = r == r->main ? ngx_http_keybound_ctx(r) : NULL;
 
-    if (ctx == NULL) {
-        return ngx_http_next_header_filter(r);
-    }
-
-    if (ctx->challenge && r->access_code == 0) {
+    if (ctx && ctx->challenge && r->access_code == 0) {
         ctx->challenge->hash = 0;
     }
 
-    for (i = 0; ctx->check && kb_check_response_header(ctx->check, i, &name, &value) == KB_OK; i++) {
-        if (ngx_http_keybound_say(r, name, value) == NULL) {
-            return NGX_ERROR;
-        }
+    for (i = 0; ctx && ctx->check && kb_check_response_header(ctx->check, i, &name, &value) == KB_OK; i++) {
+        ngx_http_keybound_from(key, name);
 
-        if (name.len == 13 && ngx_strncasecmp((u_char *) name.ptr, (u_char *) "refresh-token", 13) == 0) {
-            (void) ngx_http_keybound_say(r, ngx_http_keybound_text("Cache-Control"), ngx_http_keybound_text("no-store"));
+        if (ngx_http_keybound_say(r, name, value) == NULL
+            || (ngx_http_keybound_is(&key, token) && ngx_http_keybound_say(r, cache, no_store) == NULL))
+        {
+            return NGX_ERROR;
         }
     }
 
@@ -551,90 +534,142 @@ ngx_http_keybound_header_filter(ngx_http_request_t *r)
 }
 
 
-void
-ngx_http_keybound_filter_init(void)
-{
-    ngx_http_next_header_filter = ngx_http_top_header_filter;
-    ngx_http_top_header_filter = ngx_http_keybound_header_filter;
-}
-
-
 static ngx_int_t
-ngx_http_keybound_value(ngx_http_request_t *r, ngx_http_variable_value_t *v, const void *text, size_t len)
+ngx_http_keybound_value(ngx_http_request_t *r, ngx_http_variable_value_t *v, kb_str text)
 {
-    v->data = ngx_pnalloc(r->pool, len);
-    if (v->data == NULL) {
+    ngx_str_t  copy = ngx_null_string;
+
+    v->not_found = text.ptr == NULL;
+
+    if (text.ptr && ngx_http_keybound_copy(r->pool, &copy, text) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    ngx_memcpy(v->data, text, len);
-    v->len = len;
-    v->valid = 1;
+    v->data = copy.data;
+    v->len = copy.len;
+    v->valid = !v->not_found;
     v->no_cacheable = 1;
-    v->not_found = 0;
 
     return NGX_OK;
 }
 
 
-ngx_int_t
+static ngx_int_t
 ngx_http_keybound_decision_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data)
 {
-    const char               *text;
+    kb_str                    text = { NULL, 0 };
     ngx_http_keybound_ctx_t  *ctx = ngx_http_keybound_ctx(r->main);
 
-    if (ctx == NULL || ctx->reason == 0) {
-        v->not_found = 1;
-        return NGX_OK;
+    if (ctx && ctx->reason) {
+        text.ptr = (uint8_t *) (data ? kb_reason_code(ctx->reason)
+                                     : ctx->reason == KB_REASON_ALLOWED ? "allow"
+                                     : ctx->step == KB_STEP_ALLOW ? "report"
+                                     : ctx->response.status < 400 ? "redirect" : "deny");
+        text.len = ngx_strlen(text.ptr);
     }
 
-    if (data) {
-        text = kb_reason_code(ctx->reason);
-
-    } else if (ctx->step == KB_STEP_ALLOW) {
-        text = ctx->reason == KB_REASON_ALLOWED ? "allow" : "report";
-
-    } else {
-        text = ctx->step == KB_STEP_RESPOND && ctx->response.status < 400 ? "redirect" : "deny";
-    }
-
-    return ngx_http_keybound_value(r, v, text, ngx_strlen(text));
+    return ngx_http_keybound_value(r, v, text);
 }
 
 
-ngx_int_t
+static ngx_int_t
 ngx_http_keybound_claim_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data)
 {
     size_t                    prefix = sizeof("keybound_claim_") - 1;
-    kb_str                    value;
+    kb_str                    text = { NULL, 0 };
     ngx_str_t                *name = (ngx_str_t *) data;
     ngx_http_keybound_ctx_t  *ctx = ngx_http_keybound_ctx(r->main);
 
-    if (ctx == NULL || kb_check_claim(ctx->check, name->data + prefix, name->len - prefix, &value) != KB_OK) {
-        v->not_found = 1;
-        return NGX_OK;
+    if (ctx) {
+        (void) kb_check_claim(ctx->check, name->data + prefix, name->len - prefix, &text);
     }
 
-    return ngx_http_keybound_value(r, v, value.ptr, value.len);
+    return ngx_http_keybound_value(r, v, text);
 }
 
 
-ngx_int_t
+static ngx_int_t
 ngx_http_keybound_thumbprint_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data)
 {
-    int32_t   rc;
-    uint8_t   thumbprint[KB_THUMBPRINT_SIZE];
-    kb_facts  facts;
+    kb_str   text = { NULL, KB_THUMBPRINT_SIZE - 1 };
+    uint8_t  thumbprint[KB_THUMBPRINT_SIZE];
 
-    v->not_found = 1;
-    ngx_http_keybound_init(facts);
-
-    if (r->connection->ssl == NULL || ngx_http_keybound_certificate(r, &facts) != NGX_OK) {
-        return NGX_OK;
+    if (r->connection->ssl && kb_ssl_thumbprint(r->connection->ssl->connection, &thumbprint) == KB_OK) {
+        text.ptr = thumbprint;
     }
 
-    rc = facts.ssl ? kb_ssl_thumbprint(facts.ssl, &thumbprint)
-                   : kb_certificate_thumbprint(facts.client_cert.ptr, facts.client_cert.len, facts.client_cert_form, &thumbprint);
+    return ngx_http_keybound_value(r, v, text);
+}
 
-    return rc == KB_OK ? ngx_http_keybound_value(r, v, thumbprint, KB_THUMBPRINT_SIZE - 1) : NGX_OK;
+
+#define ngx_http_keybound_var(name, handler, data)                                                         \
+    { ngx_string("keybound_" name), NULL, handler, (uintptr_t) data, NGX_HTTP_VAR_NOCACHEABLE, 0 }
+
+static ngx_str_t  ngx_http_keybound_claims[] = {
+    ngx_string("keybound_claim_sub"), ngx_string("keybound_claim_client_id"), ngx_string("keybound_claim_scope")
+};
+
+static ngx_http_variable_t  ngx_http_keybound_variables[] = {
+    ngx_http_keybound_var("decision", ngx_http_keybound_decision_variable, 0),
+    ngx_http_keybound_var("reason", ngx_http_keybound_decision_variable, 1),
+    ngx_http_keybound_var("thumbprint", ngx_http_keybound_thumbprint_variable, 0),
+    ngx_http_keybound_var("subject", ngx_http_keybound_claim_variable, &ngx_http_keybound_claims[0]),
+    ngx_http_keybound_var("client_id", ngx_http_keybound_claim_variable, &ngx_http_keybound_claims[1]),
+    ngx_http_keybound_var("scope", ngx_http_keybound_claim_variable, &ngx_http_keybound_claims[2]),
+    { ngx_string("keybound_claim_"), NULL, ngx_http_keybound_claim_variable, 0, NGX_HTTP_VAR_NOCACHEABLE|NGX_HTTP_VAR_PREFIX, 0 },
+    ngx_http_keybound_var("fetch_url", ngx_http_keybound_fetch_variable, 0),
+    ngx_http_keybound_var("fetch_host", ngx_http_keybound_fetch_variable, 1),
+    ngx_http_keybound_var("fetch_uri", ngx_http_keybound_fetch_variable, 2),
+    ngx_http_keybound_var("fetch_certificate", ngx_http_keybound_fetch_variable, 3),
+    ngx_http_keybound_var("fetch_certificate_key", ngx_http_keybound_fetch_variable, 4),
+      ngx_http_null_variable
+};
+
+
+ngx_int_t
+ngx_http_keybound_add_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_http_keybound_variables; v->name.len; v++) {
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+/* Claims are kept only where a variable of them is in use. */
+
+uint32_t
+ngx_http_keybound_wants_claims(ngx_http_core_main_conf_t *cmcf)
+{
+    ngx_uint_t            i;
+    ngx_http_variable_t  *v = cmcf->variables.elts, *own;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        for (own = ngx_http_keybound_variables; own->name.len; own++) {
+            if (own->get_handler == ngx_http_keybound_claim_variable
+                && ngx_strncmp(v[i].name.data, own->name.data, own->name.len) == 0)
+            {
+                return KB_WANT_CLAIMS;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+void
+ngx_http_keybound_add_filter(void)
+{
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_keybound_header_filter;
 }

@@ -1,6 +1,6 @@
 /*
- * FETCH: one subrequest in memory, through a location of the operator's with nginx's own proxy module. It runs in the background: the request
- * waits for it no longer than the engine says, and a client that goes away does not end it. Requests for the same thing wait for one.
+ * FETCH: one subrequest in memory, through a location of the operator's with nginx's own proxy module. It runs in the background: the
+ * request waits no longer than the engine says, and a client that goes away does not end it. Requests for the same thing wait for one.
  */
 
 #include "ngx_http_keybound.h"
@@ -10,16 +10,12 @@ struct ngx_http_keybound_flight_s {
     ngx_queue_t                  queue;         /* in ngx_http_keybound_flights */
     ngx_queue_t                  waiting;       /* of ngx_http_keybound_ctx_t */
     ngx_http_keybound_engine_t  *engine;
-    u_char                       key[32];
-    size_t                       max_body;
+    ngx_str_t                    key;
     ngx_msec_t                   started;
     uint32_t                     verify;
-    uint32_t                     failure;       /* its outcome where there is no answer */
+    uint32_t                     refused;       /* as it would not be verified */
     ngx_str_t                    variables[5];  /* url, host, uri, certificate, key */
-    ngx_str_t                    method;
     ngx_http_request_body_t      body;
-    ngx_buf_t                    buf;
-    ngx_chain_t                  chain;
     ngx_http_post_subrequest_t   done;
 };
 
@@ -38,22 +34,22 @@ ngx_http_keybound_fetch_init(void)
 }
 
 
-static void
-ngx_http_keybound_unlink(ngx_http_keybound_flight_t *flight)
+void
+ngx_http_keybound_leave(ngx_http_keybound_ctx_t *ctx)
 {
-    if (flight->queue.next) {
-        ngx_queue_remove(&flight->queue);
-        flight->queue.next = NULL;
+    if (ctx->flight) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->flight = NULL;
     }
 }
 
 
-/* Takes a request out of those that wait, with an answer. */
+/* Takes a request out of those that wait, with an answer. A check that does not take it is none. */
 
 static void
-ngx_http_keybound_land(ngx_http_keybound_ctx_t *ctx, kb_answer *answer)
+ngx_http_keybound_answer(ngx_http_keybound_ctx_t *ctx, kb_answer *answer)
 {
-    ngx_http_keybound_fetch_leave(ctx);
+    ngx_http_keybound_leave(ctx);
 
     if (kb_check_fetched(ctx->check, ngx_time(), answer) != KB_OK) {
         kb_check_free(ctx->check);
@@ -65,41 +61,28 @@ ngx_http_keybound_land(ngx_http_keybound_ctx_t *ctx, kb_answer *answer)
 
 
 static void
-ngx_http_keybound_land_all(ngx_http_keybound_flight_t *flight, kb_answer *answer)
+ngx_http_keybound_unlink(ngx_http_keybound_flight_t *flight)
+{
+    if (flight->queue.next) {
+        ngx_queue_remove(&flight->queue);
+        flight->queue.next = NULL;
+    }
+}
+
+
+static void
+ngx_http_keybound_answer_all(ngx_http_keybound_flight_t *flight, kb_answer *answer)
 {
     ngx_http_keybound_unlink(flight);
 
     while (!ngx_queue_empty(&flight->waiting)) {
-        ngx_http_keybound_land(ngx_queue_data(ngx_queue_head(&flight->waiting), ngx_http_keybound_ctx_t, queue), answer);
+        ngx_http_keybound_answer(ngx_queue_data(ngx_queue_head(&flight->waiting), ngx_http_keybound_ctx_t, queue), answer);
         answer->joined = 1;
     }
 }
 
 
-/* The request that it was made for has ended, and its subrequest with it. */
-
-static void
-ngx_http_keybound_flight_cleanup(void *data)
-{
-    kb_answer  answer;
-
-    ngx_http_keybound_init(answer);
-    answer.outcome = KB_FETCH_BUSY;
-    ngx_http_keybound_land_all(data, &answer);
-}
-
-
-void
-ngx_http_keybound_fetch_leave(ngx_http_keybound_ctx_t *ctx)
-{
-    if (ctx->flight) {
-        ngx_queue_remove(&ctx->queue);
-        ctx->flight = NULL;
-    }
-}
-
-
-/* The next ones do not wait for it. */
+/* The request's time is up; those that come now do not wait for this flight. */
 
 void
 ngx_http_keybound_fetch_timeout(ngx_http_keybound_ctx_t *ctx)
@@ -109,14 +92,28 @@ ngx_http_keybound_fetch_timeout(ngx_http_keybound_ctx_t *ctx)
     ngx_http_keybound_init(answer);
     answer.outcome = KB_FETCH_TIMEOUT;
     ngx_http_keybound_unlink(ctx->flight);
-    ngx_http_keybound_land(ctx, &answer);
+    ngx_http_keybound_answer(ctx, &answer);
+}
+
+
+/* The request that it was begun for has ended, and its subrequest with it. */
+
+static void
+ngx_http_keybound_flight_cleanup(void *data)
+{
+    kb_answer  answer;
+
+    ngx_http_keybound_init(answer);
+    answer.outcome = KB_FETCH_BUSY;
+    ngx_http_keybound_answer_all(data, &answer);
 }
 
 
 static ngx_int_t
 ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
-    ngx_buf_t                   *b = r->out ? r->out->buf : NULL;
+    off_t                        expected = r->headers_out.content_length_n;
+    kb_str                       retry_after = ngx_http_keybound_text("retry-after");
     kb_answer                    answer;
     ngx_list_part_t             *part;
     ngx_table_elt_t             *h;
@@ -124,27 +121,25 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     ngx_http_keybound_flight_t  *flight = data;
 
     ngx_http_keybound_init(answer);
-    answer.elapsed_us = (uint32_t) ngx_min(ngx_current_msec - flight->started, 4000000) * 1000;
+    answer.elapsed_us = ngx_min(ngx_current_msec - flight->started, 4000000) * 1000;
 
-    if (b) {
-        answer.body.ptr = b->pos;
-        answer.body.len = b->last - b->pos;
+    if (r->out) {
+        answer.body.ptr = r->out->buf->pos;
+        answer.body.len = r->out->buf->last - r->out->buf->pos;
     }
 
-    if (rc == NGX_HTTP_GATEWAY_TIME_OUT) {
-        answer.outcome = KB_FETCH_TIMEOUT;
-
-    } else if (u == NULL || u->headers_in.status_n < 100) {
-        answer.outcome = flight->failure;
-
-    } else if (flight->verify && !u->ssl) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: the proxy_pass of keybound_fetch \"%V\" is not https", &r->uri);
+    if (flight->refused || (u && flight->verify && u->headers_in.status_n && !u->ssl)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: keybound_fetch \"%V\" does not verify the server: "
+                      "it needs proxy_ssl_verify on, and proxy_pass with https", &r->uri);
         answer.outcome = KB_FETCH_TLS;
 
-    } else if ((u->pipe && u->pipe->downstream_error) || answer.body.len > flight->max_body) {
+    } else if (u == NULL || u->headers_in.status_n < 100) {
+        answer.outcome = rc == NGX_HTTP_GATEWAY_TIME_OUT ? KB_FETCH_TIMEOUT : KB_FETCH_CONNECT;
+
+    } else if (u->pipe && u->pipe->downstream_error) {
         answer.outcome = KB_FETCH_TOO_LARGE;
 
-    } else if (rc != NGX_OK || (off_t) answer.body.len < r->headers_out.content_length_n) {
+    } else if (rc != NGX_OK || (off_t) answer.body.len < expected) {
         answer.outcome = KB_FETCH_MALFORMED;
 
     } else {
@@ -153,58 +148,85 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
         ngx_http_keybound_to(answer.content_type, r->headers_out.content_type);
 
         ngx_http_keybound_each(h, part, &r->headers_out.headers) {
-            if (h->key.len == 11 && ngx_strncasecmp(h->key.data, (u_char *) "Retry-After", 11) == 0) {
+            if (ngx_http_keybound_is(&h->key, retry_after)) {
                 ngx_http_keybound_to(answer.retry_after, h->value);
             }
         }
     }
 
-    if (answer.outcome != KB_FETCH_ANSWERED) {
-        answer.body.ptr = NULL;
-    }
-
-    ngx_http_keybound_land_all(flight, &answer);
+    ngx_http_keybound_answer_all(flight, &answer);
 
     return NGX_OK;
 }
 
 
-static ngx_int_t
-ngx_http_keybound_copy(ngx_pool_t *pool, ngx_str_t *to, kb_str from)
-{
-    to->len = from.len;
-    to->data = ngx_pnalloc(pool, from.len + 1);
+/* The subrequest sends what the engine says, and nothing of the client's. What a check holds is copied: it may go on before. */
 
-    if (to->data == NULL) {
+static ngx_int_t
+ngx_http_keybound_fill(ngx_http_keybound_ctx_t *ctx, ngx_http_request_t *sr, kb_fetch *fetch, ngx_http_request_body_t *body)
+{
+    kb_str            name, value;
+    ngx_buf_t        *b;
+    ngx_str_t         content;
+    ngx_uint_t        i;
+    ngx_table_elt_t  *h;
+
+    ngx_memzero(&sr->headers_in, sizeof(ngx_http_headers_in_t));
+    sr->headers_in.content_length_n = -1;
+    sr->request_body = NULL;
+    sr->method = fetch->body.len ? NGX_HTTP_POST : NGX_HTTP_GET;
+
+    if (ngx_list_init(&sr->headers_in.headers, sr->pool, 8, sizeof(ngx_table_elt_t)) != NGX_OK
+        || ngx_http_keybound_copy(sr->pool, &sr->method_name, fetch->method) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    ngx_memcpy(to->data, from.ptr, from.len);
-    to->data[to->len] = '\0';
+    for (i = 0; kb_check_fetch_header(ctx->check, i, &name, &value) == KB_OK; i++) {
+        h = ngx_list_push(&sr->headers_in.headers);
+
+        if (h == NULL || ngx_http_keybound_header(sr->pool, h, name, value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (fetch->body.len) {
+        b = ngx_calloc_buf(sr->pool);
+        body->bufs = ngx_alloc_chain_link(sr->pool);
+
+        if (b == NULL || body->bufs == NULL || ngx_http_keybound_copy(sr->pool, &content, fetch->body) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        b->pos = content.data;
+        b->last = content.data + content.len;
+        b->memory = 1;
+        b->last_buf = 1;
+        body->bufs->buf = b;
+        body->bufs->next = NULL;
+        sr->request_body = body;
+        sr->headers_in.content_length_n = content.len;
+    }
 
     return NGX_OK;
 }
 
-
-/* The subrequest has what the engine says, and nothing of the client's. What the check holds is copied: it may go on before. */
 
 static ngx_http_keybound_flight_t *
 ngx_http_keybound_begin(ngx_http_keybound_ctx_t *ctx, kb_fetch *fetch)
 {
-    size_t                        i;
-    kb_str                        name, value;
-    ngx_str_t                     body;
-    ngx_pool_t                   *pool = ctx->request->pool;
-    ngx_table_elt_t              *h;
-    ngx_http_request_t           *sr;
-    ngx_pool_cleanup_t           *cln;
-    ngx_http_keybound_flight_t   *flight;
-    ngx_http_keybound_profile_t  *profile;
+    kb_tls                         tls;
+    ngx_pool_t                    *pool = ctx->request->pool;
+    ngx_http_request_t            *sr;
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_keybound_flight_t    *flight;
+    ngx_http_keybound_location_t **locations = ctx->engine->locations.elts;
 
-    profile = (ngx_http_keybound_profile_t *) ctx->engine->profiles.elts + fetch->tls;
+    ngx_http_keybound_init(tls);
 
     cln = ngx_pool_cleanup_add(pool, sizeof(ngx_http_keybound_flight_t));
-    if (cln == NULL) {
+
+    if (cln == NULL || kb_engine_tls(ctx->engine->engine, fetch->tls, &tls) != KB_OK) {
         return NULL;
     }
 
@@ -214,64 +236,28 @@ ngx_http_keybound_begin(ngx_http_keybound_ctx_t *ctx, kb_fetch *fetch)
     cln->handler = ngx_http_keybound_flight_cleanup;
 
     flight->engine = ctx->engine;
-    flight->max_body = fetch->max_body;
     flight->started = ngx_current_msec;
-    flight->verify = profile->tls.verify;
-    flight->failure = KB_FETCH_CONNECT;
+    flight->verify = tls.verify;
     flight->done.handler = ngx_http_keybound_fetched;
     flight->done.data = flight;
-    ngx_memcpy(flight->key, fetch->flight.ptr, sizeof(flight->key));
 
-    if (ngx_http_keybound_copy(pool, &flight->variables[0], fetch->url) != NGX_OK
+    if (ngx_http_keybound_copy(pool, &flight->key, fetch->flight) != NGX_OK
+        || ngx_http_keybound_copy(pool, &flight->variables[0], fetch->url) != NGX_OK
         || ngx_http_keybound_copy(pool, &flight->variables[1], fetch->authority) != NGX_OK
         || ngx_http_keybound_copy(pool, &flight->variables[2], fetch->target) != NGX_OK
-        || ngx_http_keybound_copy(pool, &flight->method, fetch->method) != NGX_OK
-        || ngx_http_keybound_copy(pool, &body, fetch->body) != NGX_OK
-        || ngx_http_subrequest(ctx->request, &profile->uri, NULL, &sr, &flight->done,
+        || ngx_http_keybound_copy(pool, &flight->variables[3], tls.certificate) != NGX_OK
+        || ngx_http_keybound_copy(pool, &flight->variables[4], tls.private_key) != NGX_OK
+        || ngx_http_subrequest(ctx->request, &locations[fetch->tls]->uri, NULL, &sr, &flight->done,
                                NGX_HTTP_SUBREQUEST_IN_MEMORY|NGX_HTTP_SUBREQUEST_BACKGROUND)
            != NGX_OK)
     {
         return NULL;
     }
 
-    ngx_http_keybound_from(flight->variables[3], profile->tls.certificate);
-    ngx_http_keybound_from(flight->variables[4], profile->tls.private_key);
     ngx_http_set_ctx(sr, flight, ngx_http_keybound_module);
 
-    sr->method = body.len ? NGX_HTTP_POST : NGX_HTTP_GET;
-    sr->method_name = flight->method;
-    sr->request_body = NULL;
-    ngx_memzero(&sr->headers_in, sizeof(ngx_http_headers_in_t));
-    sr->headers_in.content_length_n = -1;
-
-    if (ngx_list_init(&sr->headers_in.headers, pool, 8, sizeof(ngx_table_elt_t)) != NGX_OK) {
+    if (ngx_http_keybound_fill(ctx, sr, fetch, &flight->body) != NGX_OK) {
         return NULL;
-    }
-
-    for (i = 0; kb_check_fetch_header(ctx->check, i, &name, &value) == KB_OK; i++) {
-        h = ngx_list_push(&sr->headers_in.headers);
-
-        if (h == NULL
-            || ngx_http_keybound_copy(pool, &h->key, name) != NGX_OK
-            || ngx_http_keybound_copy(pool, &h->value, value) != NGX_OK)
-        {
-            return NULL;
-        }
-
-        ngx_strlow(h->key.data, h->key.data, h->key.len);
-        h->lowcase_key = h->key.data;
-        h->hash = ngx_hash_key(h->key.data, h->key.len);
-    }
-
-    if (body.len) {
-        flight->buf.pos = body.data;
-        flight->buf.last = body.data + body.len;
-        flight->buf.memory = 1;
-        flight->buf.last_buf = 1;
-        flight->chain.buf = &flight->buf;
-        flight->body.bufs = &flight->chain;
-        sr->request_body = &flight->body;
-        sr->headers_in.content_length_n = body.len;
     }
 
     ngx_queue_insert_tail(&ngx_http_keybound_flights, &flight->queue);
@@ -287,7 +273,7 @@ ngx_http_keybound_fetch(ngx_http_keybound_ctx_t *ctx)
 {
     kb_fetch                     fetch;
     ngx_queue_t                 *q;
-    ngx_http_keybound_flight_t  *flight = NULL, *other;
+    ngx_http_keybound_flight_t  *flight;
 
     ngx_http_keybound_init(fetch);
 
@@ -295,23 +281,21 @@ ngx_http_keybound_fetch(ngx_http_keybound_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    for (q = ngx_queue_head(&ngx_http_keybound_flights);
-         q != ngx_queue_sentinel(&ngx_http_keybound_flights) && flight == NULL;
-         q = ngx_queue_next(q))
-    {
-        other = ngx_queue_data(q, ngx_http_keybound_flight_t, queue);
+    for (q = ngx_queue_head(&ngx_http_keybound_flights); ; q = ngx_queue_next(q)) {
+        if (q == ngx_queue_sentinel(&ngx_http_keybound_flights)) {
+            flight = ngx_http_keybound_begin(ctx, &fetch);
+            break;
+        }
 
-        if (other->engine == ctx->engine && ngx_memcmp(other->key, fetch.flight.ptr, sizeof(other->key)) == 0) {
-            flight = other;
+        flight = ngx_queue_data(q, ngx_http_keybound_flight_t, queue);
+
+        if (flight->engine == ctx->engine && ngx_memcmp(flight->key.data, fetch.flight.ptr, fetch.flight.len) == 0) {
+            break;
         }
     }
 
     if (flight == NULL) {
-        flight = ngx_http_keybound_begin(ctx, &fetch);
-
-        if (flight == NULL) {
-            return NGX_ERROR;
-        }
+        return NGX_ERROR;
     }
 
     ngx_queue_insert_tail(&flight->waiting, &ctx->queue);
@@ -330,22 +314,16 @@ ngx_http_keybound_fetch_check(ngx_http_request_t *r)
     ngx_http_upstream_conf_t    *ucf;
     ngx_http_keybound_flight_t  *flight = ngx_http_get_module_ctx(r, ngx_http_keybound_module);
 
-    if (flight == NULL || !flight->verify) {
-        return NGX_DECLINED;
-    }
-
-    /* The first member of the proxy module's configuration, which is its own affair. */
+    /* The first member of the proxy module's configuration; the rest is its own affair. */
 
     ucf = ngx_http_get_module_loc_conf(r, ngx_http_proxy_module);
 
-    if (ucf->ssl_verify) {
-        return NGX_DECLINED;
+    if (flight && flight->verify && !ucf->ssl_verify) {
+        flight->refused = 1;
+        return NGX_HTTP_BAD_GATEWAY;
     }
 
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: keybound_fetch \"%V\" has no proxy_ssl_verify: nothing is sent", &r->uri);
-    flight->failure = KB_FETCH_TLS;
-
-    return NGX_HTTP_BAD_GATEWAY;
+    return NGX_DECLINED;
 }
 
 
@@ -354,16 +332,14 @@ ngx_http_keybound_fetch_variable(ngx_http_request_t *r, ngx_http_variable_value_
 {
     ngx_http_keybound_flight_t  *flight = r == r->main ? NULL : ngx_http_get_module_ctx(r, ngx_http_keybound_module);
 
-    if (flight == NULL || flight->variables[data].data == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
+    v->not_found = flight == NULL;
 
-    v->data = flight->variables[data].data;
-    v->len = flight->variables[data].len;
-    v->valid = 1;
-    v->no_cacheable = 1;
-    v->not_found = 0;
+    if (flight) {
+        v->data = flight->variables[data].data;
+        v->len = flight->variables[data].len;
+        v->valid = 1;
+        v->no_cacheable = 1;
+    }
 
     return NGX_OK;
 }

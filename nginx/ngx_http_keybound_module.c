@@ -1,6 +1,6 @@
 /*
  * keybound for nginx: lets a request through only if its access token is bound to the client certificate of the connection (RFC 8705).
- * Directives and variables: docs/nginx.md. What is decided, is decided by libkeybound.
+ * Here is the configuration; docs/nginx.md explains it. What is decided, is decided by libkeybound.
  */
 
 #include "ngx_http_keybound.h"
@@ -22,60 +22,57 @@ static void *ngx_http_keybound_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_keybound_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 static ngx_int_t ngx_http_keybound_init_process(ngx_cycle_t *cycle);
 static void ngx_http_keybound_exit_process(ngx_cycle_t *cycle);
-static char *ngx_http_keybound(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-static char *ngx_http_keybound_config(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static char *ngx_http_keybound_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_option(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_fetch_location(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 
-/* The options of the directives that have a value in them, by the offset of these. */
+/* The key that seals what is in the zones. It lives as long as they can: in the master, over reloads. */
 
-static char  *ngx_http_keybound_options[NGX_HTTP_KEYBOUND_OPTIONS] = {
-    "proof_of_possession_mtls", "scopes_required", "audience_required", "realm"
+static u_char       ngx_http_keybound_secret[ngx_base64_encoded_length(32)];
+
+/* Counters get into the zones a second after a request at the latest. */
+
+static ngx_event_t  ngx_http_keybound_timer;
+
+
+static ngx_conf_enum_t  ngx_http_keybound_enable[] = {
+    { ngx_string("off"), NGX_HTTP_KEYBOUND_OFF },
+    { ngx_string("on"), NGX_HTTP_KEYBOUND_ON },
+    { ngx_string("report"), NGX_HTTP_KEYBOUND_REPORT },
+    { ngx_null_string, 0 }
 };
 
-#define NGX_HTTP_KEYBOUND_ANYWHERE  (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
+
+#define ngx_http_keybound_directive(name, args, handler, member, post)                                     \
+    { ngx_string(name), NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|args, handler,              \
+      NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_keybound_loc_conf_t, setup.member), post }
 
 static ngx_command_t  ngx_http_keybound_commands[] = {
-
-    { ngx_string("keybound"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_TAKE1,
-      ngx_http_keybound, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("keybound_config"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_TAKE1,
-      ngx_http_keybound_config, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("keybound_mode"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_TAKE1,
-      ngx_http_keybound_option, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("keybound_scope"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_1MORE,
-      ngx_http_keybound_option, NGX_HTTP_LOC_CONF_OFFSET, 1, NULL },
-
-    { ngx_string("keybound_audience"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_1MORE,
-      ngx_http_keybound_option, NGX_HTTP_LOC_CONF_OFFSET, 2, NULL },
-
-    { ngx_string("keybound_realm"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_TAKE1,
-      ngx_http_keybound_option, NGX_HTTP_LOC_CONF_OFFSET, 3, NULL },
-
-    { ngx_string("keybound_zone"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_TAKE12,
-      ngx_http_keybound_zone, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("keybound_fetch"), NGX_HTTP_KEYBOUND_ANYWHERE|NGX_CONF_TAKE12,
-      ngx_http_keybound_fetch_location, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
-    { ngx_string("keybound_metrics"), NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
-      ngx_http_keybound_metrics, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-
+    ngx_http_keybound_directive("keybound", NGX_CONF_TAKE1, ngx_conf_set_enum_slot, enable, ngx_http_keybound_enable),
+    ngx_http_keybound_directive("keybound_config", NGX_CONF_TAKE1, ngx_http_keybound_file, file, NULL),
+    ngx_http_keybound_directive("keybound_mode", NGX_CONF_TAKE1, ngx_http_keybound_option, mode, "proof_of_possession_mtls"),
+    ngx_http_keybound_directive("keybound_scope", NGX_CONF_1MORE, ngx_http_keybound_option, scope, "scopes_required"),
+    ngx_http_keybound_directive("keybound_audience", NGX_CONF_1MORE, ngx_http_keybound_option, audience, "audience_required"),
+    ngx_http_keybound_directive("keybound_realm", NGX_CONF_TAKE1, ngx_http_keybound_option, realm, "realm"),
+    ngx_http_keybound_directive("keybound_zone", NGX_CONF_TAKE12, ngx_http_keybound_zone, zone, NULL),
+    ngx_http_keybound_directive("keybound_fetch", NGX_CONF_TAKE12, ngx_http_keybound_fetch_location, fetches, NULL),
+    { ngx_string("keybound_metrics"), NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS, ngx_http_keybound_metrics, 0, 0, NULL },
       ngx_null_command
 };
 
 
 static ngx_http_module_t  ngx_http_keybound_module_ctx = {
-    ngx_http_keybound_preconfiguration, ngx_http_keybound_postconfiguration,
-    ngx_http_keybound_create_main_conf, NULL,
-    NULL, NULL,
-    ngx_http_keybound_create_loc_conf, ngx_http_keybound_merge_loc_conf
+    ngx_http_keybound_preconfiguration,    /* preconfiguration */
+    ngx_http_keybound_postconfiguration,   /* postconfiguration */
+    ngx_http_keybound_create_main_conf,    /* create main configuration */
+    NULL,                                  /* init main configuration */
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+    ngx_http_keybound_create_loc_conf,     /* create location configuration */
+    ngx_http_keybound_merge_loc_conf       /* merge location configuration */
 };
 
 
@@ -95,53 +92,20 @@ ngx_module_t  ngx_http_keybound_module = {
 };
 
 
-static ngx_str_t  ngx_http_keybound_sub = ngx_string("keybound_claim_sub");
-static ngx_str_t  ngx_http_keybound_client_id = ngx_string("keybound_claim_client_id");
-static ngx_str_t  ngx_http_keybound_scope = ngx_string("keybound_claim_scope");
-
-static ngx_http_variable_t  ngx_http_keybound_variables[] = {
-    { ngx_string("keybound_decision"), NULL, ngx_http_keybound_decision_variable, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_reason"), NULL, ngx_http_keybound_decision_variable, 1, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_thumbprint"), NULL, ngx_http_keybound_thumbprint_variable, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_fetch_url"), NULL, ngx_http_keybound_fetch_variable, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_fetch_host"), NULL, ngx_http_keybound_fetch_variable, 1, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_fetch_uri"), NULL, ngx_http_keybound_fetch_variable, 2, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_fetch_certificate"), NULL, ngx_http_keybound_fetch_variable, 3, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_fetch_certificate_key"), NULL, ngx_http_keybound_fetch_variable, 4, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_subject"), NULL, ngx_http_keybound_claim_variable, (uintptr_t) &ngx_http_keybound_sub, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_client_id"), NULL, ngx_http_keybound_claim_variable, (uintptr_t) &ngx_http_keybound_client_id, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_scope"), NULL, ngx_http_keybound_claim_variable, (uintptr_t) &ngx_http_keybound_scope, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-    { ngx_string("keybound_claim_"), NULL, ngx_http_keybound_claim_variable, 0, NGX_HTTP_VAR_NOCACHEABLE|NGX_HTTP_VAR_PREFIX, 0 },
-      ngx_http_null_variable
-};
-
-
-/* Counters get into the zones a second after a request at the latest. */
-
-static ngx_event_t  ngx_http_keybound_timer;
-
-
 static ngx_int_t
 ngx_http_keybound_preconfiguration(ngx_conf_t *cf)
 {
-    ngx_http_variable_t  *var, *v;
-
     if (kb_abi_version() != KB_ABI_VERSION) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "keybound: libkeybound %s is not the one that this module was built for", kb_version());
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "keybound: this module was not built for libkeybound %s", kb_version());
         return NGX_ERROR;
     }
 
-    for (v = ngx_http_keybound_variables; v->name.len; v++) {
-        var = ngx_http_add_variable(cf, &v->name, v->flags);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-
-        var->get_handler = v->get_handler;
-        var->data = v->data;
+    if (!kb_ssl_supported()) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "keybound: this nginx has no OpenSSL of 1.1.1 or later");
+        return NGX_ERROR;
     }
 
-    return NGX_OK;
+    return ngx_http_keybound_add_variables(cf);
 }
 
 
@@ -149,44 +113,23 @@ static ngx_int_t
 ngx_http_keybound_postconfiguration(ngx_conf_t *cf)
 {
     ngx_str_t                       request_id = ngx_string("request_id");
-    ngx_uint_t                      i;
-    ngx_http_variable_t            *v, *own;
-    ngx_http_handler_pt            *handler;
+    ngx_http_handler_pt            *preaccess, *access;
     ngx_http_core_main_conf_t      *cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     ngx_http_keybound_main_conf_t  *kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keybound_module);
 
     kmcf->request_id = ngx_http_get_variable_index(cf, &request_id);
-    if (kmcf->request_id == NGX_ERROR) {
+    kmcf->flags = ngx_http_keybound_wants_claims(cmcf);
+
+    preaccess = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
+    access = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+
+    if (preaccess == NULL || access == NULL || kmcf->request_id == NGX_ERROR) {
         return NGX_ERROR;
     }
 
-    /* Claims are kept only where a variable of them is in use. */
-
-    for (v = cmcf->variables.elts, i = 0; i < cmcf->variables.nelts; i++) {
-        for (own = ngx_http_keybound_variables; own->name.len; own++) {
-            if (own->get_handler == ngx_http_keybound_claim_variable
-                && ngx_strncmp(v[i].name.data, own->name.data, own->name.len) == 0)
-            {
-                kmcf->flags = KB_WANT_CLAIMS;
-            }
-        }
-    }
-
-    handler = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
-    if (handler == NULL) {
-        return NGX_ERROR;
-    }
-
-    *handler = ngx_http_keybound_preaccess_handler;
-
-    handler = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
-    if (handler == NULL) {
-        return NGX_ERROR;
-    }
-
-    *handler = ngx_http_keybound_access_handler;
-
-    ngx_http_keybound_filter_init();
+    *preaccess = ngx_http_keybound_preaccess_handler;
+    *access = ngx_http_keybound_access_handler;
+    ngx_http_keybound_add_filter();
 
     return NGX_OK;
 }
@@ -215,7 +158,7 @@ ngx_http_keybound_create_loc_conf(ngx_conf_t *cf)
     klcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_keybound_loc_conf_t));
 
     if (klcf) {
-        klcf->setup.mode = NGX_CONF_UNSET_UINT;
+        klcf->setup.enable = NGX_CONF_UNSET_UINT;
     }
 
     return klcf;
@@ -223,67 +166,71 @@ ngx_http_keybound_create_loc_conf(ngx_conf_t *cf)
 
 
 static void
-ngx_http_keybound_free_engine(void *data)
+ngx_http_keybound_log(ngx_conf_t *cf, ngx_uint_t level, ngx_http_keybound_engine_t *engine, const void *text, size_t len)
 {
-    kb_engine_free(data);
+    ngx_http_keybound_file_t  *file = engine->setup.file;
+
+    ngx_log_error(level, cf->log, 0, "keybound: %*s (keybound_config \"%V\" in %s:%ui)", len, text, &file->name, file->conf, file->line);
 }
 
 
-/* The locations through which the engine's requests go. Each has one way to verify the server. */
+/* Each client certificate of the engine's, and none, has a location; each location has one way to verify servers. */
 
-static char *
-ngx_http_keybound_profiles(ngx_conf_t *cf, ngx_http_keybound_engine_t *engine)
+static ngx_int_t
+ngx_http_keybound_locations(ngx_conf_t *cf, ngx_http_keybound_engine_t *engine)
 {
-    kb_tls                         tls;
-    ngx_str_t                      name;
+    u_char                         message[256];
+    kb_tls                         tls, other;
     ngx_uint_t                     i, k;
     ngx_array_t                   *fetches = engine->setup.fetches;
-    ngx_http_keybound_location_t  *location;
-    ngx_http_keybound_profile_t   *profile, *other;
+    ngx_http_keybound_location_t  *location, **found;
 
     ngx_http_keybound_init(tls);
+    ngx_http_keybound_init(other);
 
-    for (i = 0; kb_engine_tls(engine->engine, i, &tls) == KB_OK; i++) {
-        profile = ngx_array_push(&engine->profiles);
-        if (profile == NULL) {
-            return "no memory";
+    for (i = 0; (engine->needs & KB_NEEDS_FETCH) && kb_engine_tls(engine->engine, i, &tls) == KB_OK; i++) {
+        found = ngx_array_push(&engine->locations);
+        if (found == NULL) {
+            return NGX_ERROR;
         }
 
-        ngx_http_keybound_from(name, tls.name);
-        profile->tls = tls;
-        profile->uri.len = 0;
+        *found = NULL;
 
         for (k = 0; fetches && k < fetches->nelts; k++) {
             location = (ngx_http_keybound_location_t *) fetches->elts + k;
 
-            if (location->certificate.len == name.len && ngx_memcmp(location->certificate.data, name.data, name.len) == 0) {
-                profile->uri = location->uri;
+            if (location->certificate.len == tls.name.len && ngx_memcmp(location->certificate.data, tls.name.ptr, tls.name.len) == 0) {
+                *found = location;
             }
         }
 
-        if (profile->uri.len == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "keybound_fetch: required, as the authorization server is asked %s%V%s",
-                               name.len ? "with the client certificate \"" : "without client certificate", &name,
-                               name.len ? "\": keybound_fetch LOCATION CERTIFICATE" : "");
-            return NGX_CONF_ERROR;
+        if (*found == NULL) {
+            ngx_http_keybound_log(cf, NGX_LOG_EMERG, engine, message, ngx_snprintf(message, sizeof(message),
+                "keybound_fetch: required: the authorization server is asked with%s client certificate %*s",
+                tls.name.len ? "" : "out", tls.name.len, tls.name.ptr) - message);
+            return NGX_ERROR;
         }
 
-        for (k = 0; k < i; k++) {
-            other = (ngx_http_keybound_profile_t *) engine->profiles.elts + k;
-
-            if (ngx_strcmp(other->uri.data, profile->uri.data) == 0
-                && (other->tls.verify != tls.verify || other->tls.trusted.len != tls.trusted.len
-                    || ngx_memcmp(other->tls.trusted.ptr, tls.trusted.ptr, tls.trusted.len) != 0))
-            {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "keybound_fetch: \"%V\" cannot verify servers in two ways: "
-                                   "ssl_verify or ssl_trusted_certificate of issuers differ", &profile->uri);
-                return NGX_CONF_ERROR;
+        for (k = 0; k < i && kb_engine_tls(engine->engine, k, &other) == KB_OK; k++) {
+            if (((ngx_http_keybound_location_t **) engine->locations.elts)[k] == *found) {
+                ngx_http_keybound_log(cf, NGX_LOG_EMERG, engine, message, ngx_snprintf(message, sizeof(message),
+                    "keybound_fetch: %V cannot verify servers in two ways: issuers differ in ssl_trusted_certificate or ssl_verify",
+                    &(*found)->uri) - message);
+                return NGX_ERROR;
             }
         }
     }
 
-    return NGX_CONF_OK;
+    return NGX_OK;
 }
+
+
+static void
+ngx_http_keybound_engine_cleanup(void *data)
+{
+    kb_engine_free(data);
+}
+
 
 static ngx_int_t
 ngx_http_keybound_set(ngx_array_t *settings, char *option, ngx_str_t *value, uint32_t flags)
@@ -305,66 +252,20 @@ ngx_http_keybound_set(ngx_array_t *settings, char *option, ngx_str_t *value, uin
 }
 
 
-/* Makes an engine, and frees it with the cycle. */
-
-static char *
-ngx_http_keybound_make(ngx_conf_t *cf, ngx_http_keybound_engine_t *engine, ngx_array_t *settings)
-{
-    size_t                     len;
-    u_char                     message[4096];
-    kb_str                     warning;
-    int32_t                    rc;
-    ngx_str_t                  text;
-    ngx_uint_t                 i;
-    ngx_pool_cleanup_t        *cln;
-    ngx_http_keybound_file_t  *file = engine->setup.file;
-
-    cln = ngx_pool_cleanup_add(cf->pool, 0);
-    if (cln == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    rc = kb_engine_new_with(file->content.data, file->content.len, settings->elts, settings->nelts, &engine->engine,
-                            message, sizeof(message), &len);
-
-    if (rc != KB_OK) {
-        text.data = rc == KB_E_CONFIG ? message : (u_char *) kb_strerror(rc);
-        text.len = rc == KB_E_CONFIG ? ngx_min(len, sizeof(message)) : ngx_strlen(text.data);
-
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "keybound: %V (keybound_config \"%V\" in %s:%ui)%s", &text, &file->name, file->conf, file->line,
-                      engine->setup.zone ? "" : "; what workers share needs a keybound_zone");
-        return NGX_CONF_ERROR;
-    }
-
-    cln->handler = ngx_http_keybound_free_engine;
-    cln->data = engine->engine;
-
-    if (engine->setup.zone == NULL && kb_engine_shares(engine->engine)) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "keybound: store_secret: has no effect without keybound_zone (keybound_config \"%V\" in %s:%ui)",
-                      &file->name, file->conf, file->line);
-        return NGX_CONF_ERROR;
-    }
-
-    for (i = 0; kb_engine_warning(engine->engine, i, &warning) == KB_OK; i++) {
-        ngx_http_keybound_from(text, warning);
-        ngx_log_error(NGX_LOG_WARN, cf->log, 0, "keybound: %V (keybound_config \"%V\" in %s:%ui)", &text, &file->name, file->conf, file->line);
-    }
-
-    engine->needs = kb_engine_needs(engine->engine);
-    engine->report = kb_engine_report_only(engine->engine);
-    (void) kb_engine_counters(engine->engine, NULL, 0, &engine->counters);
-    engine->published = ngx_pcalloc(cf->pool, 2 * engine->counters * sizeof(uint64_t));
-
-    return engine->published ? ngx_http_keybound_profiles(cf, engine) : NGX_CONF_ERROR;
-}
-
+/* The engine of a setup. It ends with the cycle. */
 
 static ngx_http_keybound_engine_t *
 ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
 {
-    ngx_str_t                        yes = ngx_string("true");
-    ngx_uint_t                       i, k;
-    ngx_array_t                      settings, *values;
+    size_t                           len = 0;
+    u_char                           message[4096];
+    kb_str                           warning;
+    int32_t                          rc;
+    ngx_str_t                        yes = ngx_string("true"), key = { sizeof(ngx_http_keybound_secret), ngx_http_keybound_secret };
+    ngx_uint_t                       i;
+    kb_setting                      *setting;
+    ngx_array_t                      settings, *options[] = { setup->mode, setup->scope, setup->audience, setup->realm };
+    ngx_pool_cleanup_t              *cln;
     ngx_http_keybound_engine_t     **engines, *engine;
     ngx_http_keybound_main_conf_t   *kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keybound_module);
 
@@ -376,10 +277,13 @@ ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
 
     engines = ngx_array_push(&kmcf->engines);
     engine = ngx_pcalloc(cf->pool, sizeof(ngx_http_keybound_engine_t));
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
 
-    if (engines == NULL || engine == NULL
-        || ngx_array_init(&engine->profiles, cf->pool, 2, sizeof(ngx_http_keybound_profile_t)) != NGX_OK
-        || ngx_array_init(&settings, cf->temp_pool, 8, sizeof(kb_setting)) != NGX_OK)
+    if (engines == NULL || engine == NULL || cln == NULL
+        || ngx_array_init(&engine->locations, cf->pool, 2, sizeof(ngx_http_keybound_location_t *)) != NGX_OK
+        || ngx_array_init(&settings, cf->temp_pool, 8, sizeof(kb_setting)) != NGX_OK
+        || (setup->enable == NGX_HTTP_KEYBOUND_REPORT && ngx_http_keybound_set(&settings, "report_only", &yes, 0) != NGX_OK)
+        || (setup->zone && ngx_http_keybound_set(&settings, "store_secret", &key, KB_SETTING_DEFAULT) != NGX_OK))
     {
         return NULL;
     }
@@ -387,23 +291,43 @@ ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
     *engines = engine;
     engine->setup = *setup;
 
-    for (i = 0; i < NGX_HTTP_KEYBOUND_OPTIONS; i++) {
-        values = setup->options[i];
-
-        for (k = 0; values && k < values->nelts; k++) {
-            if (ngx_http_keybound_set(&settings, ngx_http_keybound_options[i], (ngx_str_t *) values->elts + k, 0) != NGX_OK) {
+    for (i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (options[i]) {
+            setting = ngx_array_push_n(&settings, options[i]->nelts);
+            if (setting == NULL) {
                 return NULL;
             }
+
+            ngx_memcpy(setting, options[i]->elts, options[i]->nelts * sizeof(kb_setting));
         }
     }
 
-    if ((setup->mode == NGX_HTTP_KEYBOUND_REPORT && ngx_http_keybound_set(&settings, "report_only", &yes, 0) != NGX_OK)
-        || (setup->zone && ngx_http_keybound_set(&settings, "store_secret", &kmcf->secret, KB_SETTING_DEFAULT) != NGX_OK))
-    {
+    rc = kb_engine_new_with(setup->file->content.data, setup->file->content.len, settings.elts, settings.nelts,
+                            &engine->engine, message, sizeof(message), &len);
+
+    if (rc != KB_OK) {
+        len = rc == KB_E_CONFIG ? ngx_min(len, sizeof(message)) : (size_t) (ngx_sprintf(message, "%s", kb_strerror(rc)) - message);
+        ngx_http_keybound_log(cf, NGX_LOG_EMERG, engine, message, len);
         return NULL;
     }
 
-    return ngx_http_keybound_make(cf, engine, &settings) == NGX_CONF_OK ? engine : NULL;
+    cln->handler = ngx_http_keybound_engine_cleanup;
+    cln->data = engine->engine;
+
+    if (setup->zone == NULL && kb_engine_shares(engine->engine)) {
+        ngx_http_keybound_log(cf, NGX_LOG_EMERG, engine, "store_secret: needs a keybound_zone", sizeof("store_secret: needs a keybound_zone") - 1);
+        return NULL;
+    }
+
+    for (i = 0; kb_engine_warning(engine->engine, i, &warning) == KB_OK; i++) {
+        ngx_http_keybound_log(cf, NGX_LOG_WARN, engine, warning.ptr, warning.len);
+    }
+
+    engine->needs = kb_engine_needs(engine->engine);
+    engine->report = kb_engine_report_only(engine->engine);
+    (void) kb_engine_counters(engine->engine, NULL, 0, &engine->counters);
+
+    return ngx_http_keybound_locations(cf, engine) == NGX_OK ? engine : NULL;
 }
 
 
@@ -412,69 +336,40 @@ ngx_http_keybound_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_uint_t                     i;
     ngx_http_core_loc_conf_t      *clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    ngx_http_keybound_setup_t     *prev = &((ngx_http_keybound_loc_conf_t *) parent)->setup;
-    ngx_http_keybound_setup_t     *conf = &((ngx_http_keybound_loc_conf_t *) child)->setup;
-    ngx_http_keybound_loc_conf_t  *klcf = child;
+    ngx_http_keybound_loc_conf_t  *prev = parent, *conf = child;
 
-    ngx_conf_merge_uint_value(conf->mode, prev->mode, NGX_HTTP_KEYBOUND_OFF);
-    conf->file = conf->file ? conf->file : prev->file;
-    conf->zone = conf->zone ? conf->zone : prev->zone;
-    conf->fetches = conf->fetches ? conf->fetches : prev->fetches;
+    ngx_conf_merge_uint_value(conf->setup.enable, prev->setup.enable, NGX_HTTP_KEYBOUND_OFF);
 
-    for (i = 0; i < NGX_HTTP_KEYBOUND_OPTIONS; i++) {
-        conf->options[i] = conf->options[i] ? conf->options[i] : prev->options[i];
+    /* All before it are pointers. */
+
+    for (i = 0; i < offsetof(ngx_http_keybound_setup_t, enable) / sizeof(void *); i++) {
+        if (((void **) &conf->setup)[i] == NULL) {
+            ((void **) &conf->setup)[i] = ((void **) &prev->setup)[i];
+        }
     }
 
-    if (clcf->handler == ngx_http_keybound_metrics_handler && conf->zone == NULL) {
+    if (clcf->handler == ngx_http_keybound_metrics_handler && conf->setup.zone == NULL) {
         return "keybound_metrics needs a keybound_zone";
     }
 
-    if (conf->mode == NGX_HTTP_KEYBOUND_OFF) {
+    if (conf->setup.enable == NGX_HTTP_KEYBOUND_OFF) {
         return NGX_CONF_OK;
     }
 
-    if (conf->file == NULL) {
-        return "keybound_config: required where keybound is on";
+    if (conf->setup.file == NULL) {
+        return "keybound needs a keybound_config";
     }
 
-    klcf->engine = ngx_http_keybound_engine(cf, conf);
+    conf->engine = ngx_http_keybound_engine(cf, &conf->setup);
 
-    return klcf->engine ? NGX_CONF_OK : NGX_CONF_ERROR;
+    return conf->engine ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 
 static char *
-ngx_http_keybound(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_keybound_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_str_t                     *value = cf->args->elts;
-    ngx_http_keybound_loc_conf_t  *klcf = conf;
-
-    if (klcf->setup.mode != NGX_CONF_UNSET_UINT) {
-        return "is duplicate";
-    }
-
-    if (ngx_strcmp(value[1].data, "on") == 0) {
-        klcf->setup.mode = NGX_HTTP_KEYBOUND_ON;
-
-    } else if (ngx_strcmp(value[1].data, "report") == 0) {
-        klcf->setup.mode = NGX_HTTP_KEYBOUND_REPORT;
-
-    } else if (ngx_strcmp(value[1].data, "off") == 0) {
-        klcf->setup.mode = NGX_HTTP_KEYBOUND_OFF;
-
-    } else {
-        return "must be on, off or report";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_keybound_config(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    off_t                          size;
-    ssize_t                        n;
+    ssize_t                        n = NGX_ERROR;
     ngx_str_t                     *value = cf->args->elts;
     ngx_file_t                     f;
     ngx_file_info_t                info;
@@ -501,17 +396,20 @@ ngx_http_keybound_config(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    size = ngx_fd_info(f.fd, &info) == NGX_FILE_ERROR ? 0 : ngx_file_size(&info);
-    file->content.data = size > 0 && size <= NGX_HTTP_KEYBOUND_MAX_FILE ? ngx_palloc(cf->pool, size) : NULL;
-    n = file->content.data ? ngx_read_file(&f, file->content.data, size, 0) : -1;
+    if (ngx_fd_info(f.fd, &info) != NGX_FILE_ERROR && ngx_file_size(&info) <= NGX_HTTP_KEYBOUND_MAX_FILE) {
+        file->content.len = ngx_file_size(&info);
+        file->content.data = ngx_palloc(cf->pool, file->content.len + 1);
+        n = file->content.data ? ngx_read_file(&f, file->content.data, file->content.len, 0) : NGX_ERROR;
+    }
 
-    if (ngx_close_file(f.fd) == NGX_FILE_ERROR || n != size) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" cannot be read, is empty or is too large", &f.name);
+    (void) ngx_close_file(f.fd);
+
+    if (n < 0 || (size_t) n != file->content.len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" cannot be read, or is larger than 1m", &f.name);
         return NGX_CONF_ERROR;
     }
 
     file->name = f.name;
-    file->content.len = n;
     file->conf = cf->conf_file->file.name.data;
     file->line = cf->conf_file->line;
     klcf->setup.file = file;
@@ -523,79 +421,43 @@ ngx_http_keybound_config(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static char *
 ngx_http_keybound_option(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_str_t                      *value = cf->args->elts;
-    ngx_array_t                    *values;
-    ngx_http_keybound_loc_conf_t   *klcf = conf;
+    ngx_str_t     *value = cf->args->elts;
+    ngx_uint_t     i;
+    ngx_array_t  **settings = (ngx_array_t **) ((u_char *) conf + cmd->offset);
 
-    if (klcf->setup.options[cmd->offset]) {
+    if (*settings) {
         return "is duplicate";
     }
 
-    if (cmd->offset == 0 && ngx_strcmp(value[1].data, "strict") != 0 && ngx_strcmp(value[1].data, "optional") != 0
-        && ngx_strcmp(value[1].data, "off") != 0)
+    if (cmd->offset == offsetof(ngx_http_keybound_loc_conf_t, setup.mode) && ngx_strcmp(value[1].data, "strict") != 0
+        && ngx_strcmp(value[1].data, "optional") != 0 && ngx_strcmp(value[1].data, "off") != 0)
     {
         return "must be strict, optional or off";
     }
 
-    values = ngx_array_create(cf->pool, cf->args->nelts, sizeof(ngx_str_t));
-    if (values == NULL) {
+    *settings = ngx_array_create(cf->pool, cf->args->nelts, sizeof(kb_setting));
+    if (*settings == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    values->nelts = cf->args->nelts - 1;
-    ngx_memcpy(values->elts, value + 1, values->nelts * sizeof(ngx_str_t));
-    klcf->setup.options[cmd->offset] = values;
-
-    return NGX_CONF_OK;
-}
-
-
-/* The key that seals what is in the zones: the same as long as there are zones that outlive a reload. */
-
-static ngx_int_t
-ngx_http_keybound_secret(ngx_conf_t *cf, ngx_str_t *secret)
-{
-    u_char                          key[32];
-    ngx_str_t                       random = { sizeof(key), key };
-    ngx_uint_t                      i;
-    ngx_cycle_t                    *old = cf->cycle->old_cycle;
-    ngx_http_keybound_main_conf_t  *kmcf;
-
-    secret->data = ngx_pnalloc(cf->pool, ngx_base64_encoded_length(sizeof(key)));
-    if (secret->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; old->conf_ctx && old->modules && old->modules[i]; i++) {
-        if (old->modules[i] == &ngx_http_keybound_module) {
-            kmcf = ngx_http_cycle_get_module_main_conf(old, ngx_http_keybound_module);
-
-            if (kmcf && kmcf->secret.len) {
-                secret->len = kmcf->secret.len;
-                ngx_memcpy(secret->data, kmcf->secret.data, kmcf->secret.len);
-                return NGX_OK;
-            }
+    for (i = 1; i < cf->args->nelts; i++) {
+        if (ngx_http_keybound_set(*settings, cmd->post, &value[i], 0) != NGX_OK) {
+            return NGX_CONF_ERROR;
         }
     }
 
-    if (RAND_bytes(key, sizeof(key)) != 1) {
-        return NGX_ERROR;
-    }
-
-    ngx_encode_base64(secret, &random);
-    ngx_explicit_memzero(key, sizeof(key));
-
-    return NGX_OK;
+    return NGX_CONF_OK;
 }
 
 
 static char *
 ngx_http_keybound_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ssize_t                         size = 0;
-    ngx_str_t                      *value = cf->args->elts;
-    ngx_http_keybound_loc_conf_t   *klcf = conf;
-    ngx_http_keybound_main_conf_t  *kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keybound_module);
+    u_char                         random[32];
+    ssize_t                        size = 0;
+    ngx_str_t                     *value = cf->args->elts, key = { sizeof(random), random };
+    ngx_str_t                      secret = { 0, ngx_http_keybound_secret };
+    ngx_http_keybound_loc_conf_t  *klcf = conf;
 
     if (klcf->setup.zone) {
         return "is duplicate";
@@ -604,17 +466,18 @@ ngx_http_keybound_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (cf->args->nelts > 2) {
         size = ngx_parse_size(&value[2]);
 
-        if (size == NGX_ERROR) {
-            return "has a SIZE that is none, such as 10m";
-        }
-
-        if (size < (ssize_t) (8 * ngx_pagesize)) {
-            return "is too small: its least SIZE is eight pages of memory";
+        if (size == NGX_ERROR || size < (ssize_t) (8 * ngx_pagesize)) {
+            return "must have a size, such as 10m, of eight pages of memory at least";
         }
     }
 
-    if (kmcf->secret.len == 0 && ngx_http_keybound_secret(cf, &kmcf->secret) != NGX_OK) {
-        return "has no secret: the system has no randomness";
+    if (ngx_http_keybound_secret[0] == '\0') {
+        if (RAND_bytes(random, sizeof(random)) != 1) {
+            return "has no secret, as the system has no randomness";
+        }
+
+        ngx_encode_base64(&secret, &key);
+        ngx_explicit_memzero(random, sizeof(random));
     }
 
     klcf->setup.zone = ngx_shared_memory_add(cf, &value[1], size, &ngx_http_keybound_module);
@@ -631,42 +494,35 @@ ngx_http_keybound_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static char *
 ngx_http_keybound_fetch_location(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_str_t                     *value = cf->args->elts, none = ngx_string("");
+    ngx_str_t                     *certificate = cf->args->nelts > 2 ? &value[2] : &none;
     ngx_uint_t                     i;
-    ngx_str_t                     *value = cf->args->elts;
     ngx_http_keybound_location_t  *location;
     ngx_http_keybound_loc_conf_t  *klcf = conf;
+
+    if (klcf->setup.fetches == NULL) {
+        klcf->setup.fetches = ngx_array_create(cf->pool, 2, sizeof(ngx_http_keybound_location_t));
+    }
 
     if (value[1].data[0] != '/') {
         return "must name a location that begins with a slash";
     }
 
-    if (klcf->setup.fetches == NULL) {
-        klcf->setup.fetches = ngx_array_create(cf->pool, 2, sizeof(ngx_http_keybound_location_t));
+    for (i = 0; klcf->setup.fetches && i < klcf->setup.fetches->nelts; i++) {
+        location = (ngx_http_keybound_location_t *) klcf->setup.fetches->elts + i;
 
-        if (klcf->setup.fetches == NULL) {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    location = klcf->setup.fetches->elts;
-
-    for (i = 0; i < klcf->setup.fetches->nelts; i++) {
-        if (cf->args->nelts > 2 ? ngx_strcmp(location[i].certificate.data, value[2].data) == 0 : location[i].certificate.len == 0) {
+        if (ngx_strcmp(location->certificate.data, certificate->data) == 0) {
             return "is duplicate";
         }
     }
 
-    location = ngx_array_push(klcf->setup.fetches);
+    location = klcf->setup.fetches ? ngx_array_push(klcf->setup.fetches) : NULL;
     if (location == NULL) {
         return NGX_CONF_ERROR;
     }
 
     location->uri = value[1];
-    ngx_str_set(&location->certificate, "");
-
-    if (cf->args->nelts > 2) {
-        location->certificate = value[2];
-    }
+    location->certificate = *certificate;
 
     return NGX_CONF_OK;
 }
@@ -688,9 +544,10 @@ ngx_http_keybound_publish_all(ngx_event_t *ev)
 {
     ngx_uint_t                       i;
     ngx_http_keybound_engine_t     **engines;
-    ngx_http_keybound_main_conf_t   *kmcf = ev->data;
+    ngx_http_keybound_main_conf_t   *kmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_keybound_module);
 
-    for (engines = kmcf->engines.elts, i = 0; i < kmcf->engines.nelts; i++) {
+    for (i = 0; kmcf && i < kmcf->engines.nelts; i++) {
+        engines = kmcf->engines.elts;
         ngx_http_keybound_publish(engines[i]);
     }
 }
@@ -708,15 +565,12 @@ ngx_http_keybound_count(void)
 static ngx_int_t
 ngx_http_keybound_init_process(ngx_cycle_t *cycle)
 {
-    ngx_http_keybound_main_conf_t  *kmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_keybound_module);
-
     ngx_http_keybound_fetch_init();
 
-    ngx_memzero(&ngx_http_keybound_timer, sizeof(ngx_event_t));
     ngx_http_keybound_timer.handler = ngx_http_keybound_publish_all;
     ngx_http_keybound_timer.log = cycle->log;
+    ngx_http_keybound_timer.data = &ngx_http_keybound_timer;
     ngx_http_keybound_timer.cancelable = 1;
-    ngx_http_keybound_timer.data = kmcf;
 
     return NGX_OK;
 }
@@ -725,7 +579,5 @@ ngx_http_keybound_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_keybound_exit_process(ngx_cycle_t *cycle)
 {
-    if (ngx_http_keybound_timer.data) {
-        ngx_http_keybound_publish_all(&ngx_http_keybound_timer);
-    }
+    ngx_http_keybound_publish_all(NULL);
 }

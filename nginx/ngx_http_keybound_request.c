@@ -16,79 +16,74 @@
 #endif
 
 
-static ngx_int_t ngx_http_keybound_http(ngx_http_request_t *r, kb_http *http);
-
-
-/* Where nginx has another OpenSSL inside than the process's, keybound cannot look into the connection by itself. */
+/* A copy that ends with a NUL, which is not counted. */
 
 ngx_int_t
-ngx_http_keybound_certificate(ngx_http_request_t *r, kb_facts *facts)
+ngx_http_keybound_copy(ngx_pool_t *pool, ngx_str_t *to, kb_str from)
 {
-    int      len;
-    u_char  *der;
-    SSL     *ssl = r->connection->ssl->connection;
-    X509    *cert;
+    to->len = from.len;
+    to->data = ngx_pnalloc(pool, from.len + 1);
 
-    if (kb_ssl_supported()) {
-        facts->ssl = ssl;
-        return NGX_OK;
-    }
-
-    facts->flags |= SSL_is_init_finished(ssl) ? 0 : KB_FACT_EARLY_DATA;
-
-    cert = SSL_get_peer_certificate(ssl);
-    if (cert == NULL) {
-        return NGX_OK;
-    }
-
-    len = i2d_X509(cert, NULL);
-    der = len > 0 ? ngx_pnalloc(r->pool, len) : NULL;
-    facts->client_cert_form = KB_CERT_DER;
-    facts->client_cert.ptr = der;
-    facts->client_cert.len = der ? i2d_X509(cert, &der) : 0;
-    X509_free(cert);
-
-    return facts->client_cert.ptr ? NGX_OK : NGX_ERROR;
-}
-
-
-ngx_int_t
-ngx_http_keybound_facts(ngx_http_request_t *r, kb_facts *facts, kb_http *http)
-{
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *authorization = r->headers_in.authorization;
-
-    facts->now_s = ngx_time();
-
-    if (authorization) {
-        ngx_http_keybound_to(facts->authorization, authorization->value);
-
-        ngx_http_keybound_each(h, part, &r->headers_in.headers) {
-            facts->authorization_n += h->hash == authorization->hash && h->key.len == authorization->key.len;
-        }
-    }
-
-    if (r->args.len) {
-        ngx_http_keybound_to(facts->query, r->args);
-    }
-
-    if (r->connection->ssl && ngx_http_keybound_certificate(r, facts) != NGX_OK) {
+    if (to->data == NULL) {
         return NGX_ERROR;
     }
 
-    facts->http = http;
+    *ngx_cpymem(to->data, from.ptr, from.len) = '\0';
 
-    return http ? ngx_http_keybound_http(r, http) : NGX_OK;
+    return NGX_OK;
+}
+
+
+/* Fills a header, copied. */
+
+ngx_int_t
+ngx_http_keybound_header(ngx_pool_t *pool, ngx_table_elt_t *h, kb_str name, kb_str value)
+{
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    if (ngx_http_keybound_copy(pool, &h->key, name) != NGX_OK || ngx_http_keybound_copy(pool, &h->value, value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    h->lowcase_key = ngx_pnalloc(pool, name.len);
+    if (h->lowcase_key == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = ngx_hash_strlow(h->lowcase_key, h->key.data, h->key.len);
+
+    return NGX_OK;
+}
+
+
+/* Whether a header has this name, in any spelling: to CGI, and to many who came after it, X_User is X-User. */
+
+ngx_int_t
+ngx_http_keybound_is(ngx_str_t *key, kb_str name)
+{
+    u_char  a, b;
+    size_t  i;
+
+    for (i = 0; i < name.len && key->len == name.len; i++) {
+        a = ngx_tolower(key->data[i]);
+        b = ngx_tolower(name.ptr[i]);
+
+        if ((a == '_' ? '-' : a) != (b == '_' ? '-' : b)) {
+            return 0;
+        }
+    }
+
+    return key->len == name.len;
 }
 
 
 static ngx_int_t
 ngx_http_keybound_http(ngx_http_request_t *r, kb_http *http)
 {
-    u_char           *p;
     size_t            n = 0;
     ngx_buf_t        *b;
     kb_header        *header;
+    ngx_str_t         form;
     ngx_chain_t      *cl;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
@@ -122,28 +117,53 @@ ngx_http_keybound_http(ngx_http_request_t *r, kb_http *http)
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, r->headers_in.content_length_n + 1);
-    if (p == NULL) {
+    form.len = 0;
+    form.data = ngx_pnalloc(r->pool, r->headers_in.content_length_n + 1);
+    if (form.data == NULL) {
         return NGX_ERROR;
     }
 
-    http->form.ptr = p;
-
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+    for (cl = r->request_body->bufs; cl; cl = cl->next, form.len += n) {
         b = cl->buf;
-        n = ngx_min(ngx_buf_size(b), r->headers_in.content_length_n - (off_t) http->form.len);
+        n = ngx_min(ngx_buf_size(b), r->headers_in.content_length_n - (off_t) form.len);
 
         if (ngx_buf_in_memory(b)) {
-            ngx_memcpy(p + http->form.len, b->pos, n);
+            ngx_memcpy(form.data + form.len, b->pos, n);
 
-        } else if (ngx_read_file(b->file, p + http->form.len, n, b->file_pos) != (ssize_t) n) {
+        } else if (ngx_read_file(b->file, form.data + form.len, n, b->file_pos) != (ssize_t) n) {
             return NGX_ERROR;
         }
-
-        http->form.len += n;
     }
 
+    ngx_http_keybound_to(http->form, form);
+
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keybound_facts(ngx_http_request_t *r, kb_facts *facts, kb_http *http)
+{
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *authorization = r->headers_in.authorization;
+
+    facts->now_s = ngx_time();
+    facts->http = http;
+    facts->ssl = r->connection->ssl ? r->connection->ssl->connection : NULL;
+
+    if (authorization) {
+        ngx_http_keybound_to(facts->authorization, authorization->value);
+
+        ngx_http_keybound_each(h, part, &r->headers_in.headers) {
+            facts->authorization_n += h->hash == authorization->hash && h->key.len == authorization->key.len;
+        }
+    }
+
+    if (r->args.len) {
+        ngx_http_keybound_to(facts->query, r->args);
+    }
+
+    return http ? ngx_http_keybound_http(r, http) : NGX_OK;
 }
 
 
@@ -161,13 +181,19 @@ ngx_http_keybound_form_handler(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_keybound_read_form(ngx_http_request_t *r)
 {
-    ngx_int_t         rc;
-    ngx_str_t         form = ngx_string("application/x-www-form-urlencoded");
-    ngx_table_elt_t  *type = r->headers_in.content_type;
+    ngx_int_t   rc;
+    ngx_str_t   form = ngx_string("application/x-www-form-urlencoded"), *type;
 
-    if (r->method != NGX_HTTP_POST || r->headers_in.content_length_n < 0 || r->headers_in.content_length_n > NGX_HTTP_KEYBOUND_MAX_FORM
-        || type == NULL || type->value.len < form.len || ngx_strncasecmp(type->value.data, form.data, form.len) != 0
-        || (type->value.len > form.len && ngx_strchr("; \t", type->value.data[form.len]) == NULL))
+    if (r->method != NGX_HTTP_POST || r->headers_in.content_type == NULL || r->headers_in.content_length_n < 0
+        || r->headers_in.content_length_n > NGX_HTTP_KEYBOUND_MAX_FORM)
+    {
+        return NGX_DECLINED;
+    }
+
+    type = &r->headers_in.content_type->value;
+
+    if (type->len < form.len || ngx_strncasecmp(type->data, form.data, form.len) != 0
+        || (type->len > form.len && ngx_strchr("; \t", type->data[form.len]) == NULL))
     {
         return NGX_DECLINED;
     }
@@ -189,27 +215,6 @@ ngx_http_keybound_read_form(ngx_http_request_t *r)
 }
 
 
-/* Whether a header has this name, in any spelling: to CGI, and to many who came after it, X_User is X-User. */
-
-static ngx_int_t
-ngx_http_keybound_is(ngx_table_elt_t *h, kb_str name)
-{
-    u_char  a, b;
-    size_t  i;
-
-    for (i = 0; i < name.len && h->key.len == name.len; i++) {
-        a = ngx_tolower(h->key.data[i]);
-        b = ngx_tolower(name.ptr[i]);
-
-        if ((a == '_' ? '-' : a) != (b == '_' ? '-' : b)) {
-            return 0;
-        }
-    }
-
-    return h->key.len == name.len;
-}
-
-
 /* nginx points to headers: those of the client stay where they are, and the request gets a list of its own. */
 
 static ngx_int_t
@@ -223,6 +228,7 @@ ngx_http_keybound_own_headers(ngx_http_keybound_ctx_t *ctx)
     ctx->headers = r->headers_in.headers;
     ctx->authorization = r->headers_in.authorization;
     ctx->cookies = ngx_http_keybound_cookies(r);
+    ctx->changed = 1;
 
     for (part = &ctx->headers.part; part; part = part->next) {
         n += part->nelts;
@@ -231,6 +237,7 @@ ngx_http_keybound_own_headers(ngx_http_keybound_ctx_t *ctx)
     /* One part: it has room for those that are set, of which there are fewer. */
 
     if (ngx_list_init(&r->headers_in.headers, r->pool, n, sizeof(ngx_table_elt_t)) != NGX_OK) {
+        r->headers_in.headers = ctx->headers;
         return NGX_ERROR;
     }
 
@@ -238,8 +245,6 @@ ngx_http_keybound_own_headers(ngx_http_keybound_ctx_t *ctx)
         own = ngx_list_push(&r->headers_in.headers);
         *own = *h;
     }
-
-    ctx->changed = 1;
 
     return NGX_OK;
 }
@@ -250,7 +255,8 @@ ngx_http_keybound_own_headers(ngx_http_keybound_ctx_t *ctx)
 ngx_int_t
 ngx_http_keybound_set_header(ngx_http_keybound_ctx_t *ctx, kb_str name, kb_str value)
 {
-    u_char              *p;
+    kb_str               cookie = ngx_http_keybound_text("cookie"), authorization = ngx_http_keybound_text("authorization");
+    ngx_str_t            key;
     ngx_uint_t           i, n;
     ngx_list_part_t     *part;
     ngx_table_elt_t     *h, *set = NULL;
@@ -263,7 +269,7 @@ ngx_http_keybound_set_header(ngx_http_keybound_ctx_t *ctx, kb_str name, kb_str v
     part = &r->headers_in.headers.part;
 
     for (h = part->elts, i = 0, n = 0; i < part->nelts; i++) {
-        if (!ngx_http_keybound_is(&h[i], name)) {
+        if (!ngx_http_keybound_is(&h[i].key, name)) {
             h[n++] = h[i];
         }
     }
@@ -271,29 +277,24 @@ ngx_http_keybound_set_header(ngx_http_keybound_ctx_t *ctx, kb_str name, kb_str v
     part->nelts = n;
 
     if (value.ptr) {
-        set = ngx_palloc(r->pool, sizeof(ngx_table_elt_t) + 2 * name.len + value.len);
+        set = ngx_palloc(r->pool, sizeof(ngx_table_elt_t));
         h = ngx_list_push(&r->headers_in.headers);
 
-        if (set == NULL || h == NULL) {
+        if (set == NULL || h == NULL || ngx_http_keybound_header(r->pool, set, name, value) != NGX_OK) {
             return NGX_ERROR;
         }
 
-        ngx_memzero(set, sizeof(ngx_table_elt_t));
-        p = (u_char *) (set + 1);
-        set->key.len = name.len;
-        set->key.data = p;
-        set->lowcase_key = p + name.len;
-        set->value.len = value.len;
-        set->value.data = ngx_cpymem(p, name.ptr, name.len) + name.len;
-        set->hash = ngx_hash_strlow(set->lowcase_key, set->key.data, name.len);
-        ngx_memcpy(set->value.data, value.ptr, value.len);
         *h = *set;
     }
 
-    if (name.len == 13 && ngx_strncasecmp((u_char *) name.ptr, (u_char *) "authorization", 13) == 0) {
+    /* nginx's own pointers, which have to be to what does not move. */
+
+    ngx_http_keybound_from(key, name);
+
+    if (ngx_http_keybound_is(&key, authorization)) {
         r->headers_in.authorization = set;
 
-    } else if (name.len == 6 && ngx_strncasecmp((u_char *) name.ptr, (u_char *) "cookie", 6) == 0) {
+    } else if (ngx_http_keybound_is(&key, cookie)) {
 #if (nginx_version < 1023000)
         if (ngx_array_init(&r->headers_in.cookies, r->pool, 1, sizeof(ngx_table_elt_t *)) != NGX_OK) {
             return NGX_ERROR;

@@ -1,20 +1,13 @@
 /*
- * keybound_zone: what workers share. Entries of the store, which end by themselves, and arrays of counters, which never do.
+ * keybound_zone: what workers share. Entries of the store, which end by themselves, and sums of counters, which never do.
  */
-
-#include <ngx_sha1.h>
 
 #include "ngx_http_keybound.h"
 
 
-/* Entries that each operation looks at, whether they have ended; and caches that are given up where one finds no room. */
-
-#define NGX_HTTP_KEYBOUND_LOOK     2
-#define NGX_HTTP_KEYBOUND_EVICT    64
-
-/* Seconds between two lines about a store that is full. */
-
-#define NGX_HTTP_KEYBOUND_SILENCE  10
+#define NGX_HTTP_KEYBOUND_LOOK     2   /* kept entries that each operation looks at, whether they have ended */
+#define NGX_HTTP_KEYBOUND_EVICT    64  /* caches that are given up for an entry that finds no room, at most */
+#define NGX_HTTP_KEYBOUND_SILENCE  10  /* seconds between two lines about a store that is full */
 
 
 typedef struct {
@@ -22,16 +15,16 @@ typedef struct {
     ngx_queue_t        queue;
     time_t             ends;
     size_t             len;
-    ngx_uint_t         cache;
-    u_char             data[1];    /* key and value, aligned as the members before are */
+    size_t             cache;
+    u_char             data[1];        /* key and value: both are aligned, as keys have 32 octets */
 } ngx_http_keybound_entry_t;
 
 
 typedef struct {
     ngx_rbtree_t       tree;
     ngx_rbtree_node_t  sentinel;
-    ngx_queue_t        kept;       /* looked at in turn */
-    ngx_queue_t        caches;     /* the least recently used at the end */
+    ngx_queue_t        kept;           /* looked at in turn */
+    ngx_queue_t        caches;         /* the least recently used at the end */
     time_t             complained;
 } ngx_http_keybound_shared_t;
 
@@ -48,7 +41,7 @@ ngx_http_keybound_zone_init(ngx_shm_zone_t *zone, void *data)
         return NGX_OK;
     }
 
-    shared = ngx_slab_alloc(pool, sizeof(ngx_http_keybound_shared_t));
+    shared = ngx_slab_calloc(pool, sizeof(ngx_http_keybound_shared_t));
     if (shared == NULL) {
         return NGX_ERROR;
     }
@@ -56,7 +49,6 @@ ngx_http_keybound_zone_init(ngx_shm_zone_t *zone, void *data)
     ngx_rbtree_init(&shared->tree, &shared->sentinel, ngx_str_rbtree_insert_value);
     ngx_queue_init(&shared->kept);
     ngx_queue_init(&shared->caches);
-    shared->complained = 0;
     pool->log_nomem = 0;
     pool->data = shared;
 
@@ -67,23 +59,29 @@ ngx_http_keybound_zone_init(ngx_shm_zone_t *zone, void *data)
 static void
 ngx_http_keybound_free(ngx_slab_pool_t *pool, ngx_http_keybound_entry_t *entry)
 {
-    ngx_http_keybound_shared_t  *shared = pool->data;
-
-    ngx_rbtree_delete(&shared->tree, &entry->node.node);
+    ngx_rbtree_delete(&((ngx_http_keybound_shared_t *) pool->data)->tree, &entry->node.node);
     ngx_queue_remove(&entry->queue);
     ngx_slab_free_locked(pool, entry);
 }
 
 
 static ngx_http_keybound_entry_t *
-ngx_http_keybound_find(ngx_slab_pool_t *pool, kb_str key, uint32_t hash)
+ngx_http_keybound_find(ngx_slab_pool_t *pool, kb_str key)
 {
     ngx_str_t                    name;
+    ngx_http_keybound_entry_t   *entry;
     ngx_http_keybound_shared_t  *shared = pool->data;
 
     ngx_http_keybound_from(name, key);
+    entry = (ngx_http_keybound_entry_t *)
+                ngx_str_rbtree_lookup(&shared->tree, &name, ngx_murmur_hash2(name.data, name.len));
 
-    return (ngx_http_keybound_entry_t *) ngx_str_rbtree_lookup(&shared->tree, &name, hash);
+    if (entry && entry->ends <= ngx_time()) {
+        ngx_http_keybound_free(pool, entry);
+        return NULL;
+    }
+
+    return entry;
 }
 
 
@@ -115,7 +113,7 @@ ngx_http_keybound_look(ngx_slab_pool_t *pool)
 /* Makes an entry in place of what is there. NULL: there is no room, and what was there stays, unless it is a cache. */
 
 static ngx_http_keybound_entry_t *
-ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, uint32_t hash, time_t ends)
+ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, time_t ends)
 {
     size_t                       size = offsetof(ngx_http_keybound_entry_t, data) + store->key.len + store->value.len;
     ngx_uint_t                   n;
@@ -140,7 +138,7 @@ ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, uint32_t hash, tim
         return NULL;
     }
 
-    old = ngx_http_keybound_find(pool, store->key, hash);
+    old = ngx_http_keybound_find(pool, store->key);
     if (old) {
         ngx_http_keybound_free(pool, old);
     }
@@ -148,9 +146,9 @@ ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, uint32_t hash, tim
     entry->ends = ends;
     entry->len = store->value.len;
     entry->cache = store->flags & KB_STORE_CACHE;
+    entry->node.node.key = ngx_murmur_hash2((u_char *) store->key.ptr, store->key.len);
     entry->node.str.len = store->key.len;
     entry->node.str.data = entry->data;
-    entry->node.node.key = hash;
     ngx_memcpy(ngx_cpymem(entry->data, store->key.ptr, store->key.len), store->value.ptr, store->value.len);
     ngx_rbtree_insert(&shared->tree, &entry->node.node);
     ngx_queue_insert_head(entry->cache ? &shared->caches : &shared->kept, &entry->queue);
@@ -164,56 +162,41 @@ ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, uint32_t hash, tim
 int32_t
 ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
 {
-    u_char                      *copy;
     kb_str                       value = { NULL, 0 };
-    uint32_t                     answer, hash;
-    ngx_uint_t                   complain = 0;
+    uint32_t                     answer;
+    ngx_str_t                    copy;
+    ngx_uint_t                   complain;
     ngx_shm_zone_t              *zone = ctx->engine->setup.zone;
     ngx_slab_pool_t             *pool = zone->data;
     ngx_http_keybound_entry_t   *entry;
     ngx_http_keybound_shared_t  *shared = pool->data;
 
-    hash = ngx_murmur_hash2((u_char *) store->key.ptr, store->key.len);
-
     ngx_shmtx_lock(&pool->mutex);
 
     ngx_http_keybound_look(pool);
-    entry = ngx_http_keybound_find(pool, store->key, hash);
+    entry = ngx_http_keybound_find(pool, store->key);
 
-    if (entry && entry->ends <= ngx_time()) {
-        ngx_http_keybound_free(pool, entry);
-        entry = NULL;
-    }
+    if (store->operation == KB_STORE_PUT || (store->operation == KB_STORE_ADD && entry == NULL)) {
+        answer = ngx_http_keybound_put(pool, store, ngx_time() + store->ttl_s) ? KB_STORED : KB_STORE_FAILED;
 
-    if (store->operation == KB_STORE_GET) {
-        answer = entry ? KB_STORE_FOUND : KB_STORE_ABSENT;
-
-    } else if (store->operation == KB_STORE_ADD && entry) {
+    } else if (store->operation == KB_STORE_ADD) {
         answer = KB_STORE_EXISTS;
 
-    } else if (store->operation != KB_STORE_DELETE) {
-        entry = ngx_http_keybound_put(pool, store, hash, ngx_time() + store->ttl_s);
-        answer = entry ? KB_STORED : KB_STORE_FAILED;
-
-    } else {
+    } else if (store->operation == KB_STORE_DELETE) {
         answer = KB_STORED;
 
         if (entry) {
             ngx_http_keybound_free(pool, entry);
         }
-    }
 
-    if (answer == KB_STORE_FOUND) {
-        copy = ngx_pnalloc(ctx->request->pool, entry->len + 1);
+    } else if (entry == NULL) {
+        answer = KB_STORE_ABSENT;
 
-        if (copy) {
-            ngx_memcpy(copy, entry->data + store->key.len, entry->len);
-            value.ptr = copy;
-            value.len = entry->len;
-
-        } else {
-            answer = KB_STORE_FAILED;
-        }
+    } else {
+        value.ptr = entry->data + store->key.len;
+        value.len = entry->len;
+        answer = ngx_http_keybound_copy(ctx->request->pool, &copy, value) == NGX_OK ? KB_STORE_FOUND : KB_STORE_FAILED;
+        ngx_http_keybound_to(value, copy);
 
         if (entry->cache) {
             ngx_queue_remove(&entry->queue);
@@ -221,10 +204,8 @@ ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
         }
     }
 
-    if (answer == KB_STORE_FAILED && ngx_time() >= shared->complained + NGX_HTTP_KEYBOUND_SILENCE) {
-        shared->complained = ngx_time();
-        complain = 1;
-    }
+    complain = answer == KB_STORE_FAILED && ngx_time() >= shared->complained + NGX_HTTP_KEYBOUND_SILENCE;
+    shared->complained = complain ? ngx_time() : shared->complained;
 
     ngx_shmtx_unlock(&pool->mutex);
 
@@ -237,73 +218,44 @@ ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
 }
 
 
-/* The sums of all workers are named by what is counted: engines that count the same, also after a reload, share them. */
-
-static ngx_atomic_t *
-ngx_http_keybound_totals(ngx_http_keybound_engine_t *engine)
-{
-    size_t                      i;
-    u_char                      key[32];
-    kb_store                    store;
-    uint32_t                    hash;
-    ngx_sha1_t                  sha1;
-    kb_counter                  counter;
-    ngx_slab_pool_t            *pool = engine->setup.zone->data;
-    ngx_http_keybound_entry_t  *entry;
-
-    ngx_http_keybound_init(counter);
-    ngx_http_keybound_init(store);
-    ngx_sha1_init(&sha1);
-
-    for (i = 0; kb_engine_counter(engine->engine, i, &counter) == KB_OK; i++) {
-        ngx_sha1_update(&sha1, counter.sample.ptr, counter.sample.len);
-    }
-
-    /* Not those of the store, which are hashes all over. */
-
-    ngx_memzero(key, sizeof(key));
-    ngx_sha1_final(key, &sha1);
-    store.key.ptr = key;
-    store.key.len = sizeof(key);
-    store.value.ptr = (uint8_t *) engine->published;
-    store.value.len = engine->counters * sizeof(uint64_t);
-    hash = ngx_murmur_hash2(key, sizeof(key));
-
-    ngx_shmtx_lock(&pool->mutex);
-
-    entry = ngx_http_keybound_find(pool, store.key, hash);
-
-    if (entry == NULL) {
-        entry = ngx_http_keybound_put(pool, &store, hash, NGX_MAX_TIME_T_VALUE);
-    }
-
-    ngx_shmtx_unlock(&pool->mutex);
-
-    return entry ? (ngx_atomic_t *) (entry->data + sizeof(key)) : NULL;
-}
-
-
-/* Adds what the counters of this process grew by since the last time. */
+/* Adds what was counted to the sums of all workers. Engines that count the same, also after a reload, have the same sums. */
 
 void
 ngx_http_keybound_publish(ngx_http_keybound_engine_t *engine)
 {
-    size_t     i, n;
-    uint64_t  *now = engine->published + engine->counters;
+    uint8_t                     name[32];
+    kb_store                    store;
+    ngx_slab_pool_t            *pool;
+    ngx_http_keybound_entry_t  *entry;
 
-    if (engine->setup.zone == NULL || kb_engine_counters(engine->engine, now, engine->counters, &n) != KB_OK) {
+    if (engine->setup.zone == NULL) {
         return;
     }
 
-    if (engine->totals == NULL) {
-        engine->totals = ngx_http_keybound_totals(engine);
+    if (engine->sums == NULL && kb_engine_counters_name(engine->engine, &name) == KB_OK) {
+        ngx_http_keybound_init(store);
+        store.key.ptr = name;
+        store.key.len = sizeof(name);
+        store.value.len = engine->counters * sizeof(uint64_t);
+        store.value.ptr = ngx_calloc(store.value.len, ngx_cycle->log);
+        pool = engine->setup.zone->data;
+
+        ngx_shmtx_lock(&pool->mutex);
+
+        entry = ngx_http_keybound_find(pool, store.key);
+
+        if (entry == NULL && store.value.ptr) {
+            entry = ngx_http_keybound_put(pool, &store, NGX_MAX_TIME_T_VALUE);
+        }
+
+        ngx_shmtx_unlock(&pool->mutex);
+
+        ngx_free((void *) store.value.ptr);
+        engine->sums = entry ? (uint64_t *) (entry->data + sizeof(name)) : NULL;
     }
 
-    for (i = 0; i < n && engine->totals; i++) {
-        if (now[i] != engine->published[i]) {
-            (void) ngx_atomic_fetch_add(&engine->totals[i], now[i] - engine->published[i]);
-            engine->published[i] = now[i];
-        }
+    if (engine->sums) {
+        (void) kb_engine_publish(engine->engine, engine->sums, engine->counters);
     }
 }
 
@@ -311,9 +263,10 @@ ngx_http_keybound_publish(ngx_http_keybound_engine_t *engine)
 ngx_int_t
 ngx_http_keybound_metrics_handler(ngx_http_request_t *r)
 {
-    kb_str                          text = { NULL, 0 };
+    kb_str                          text;
     kb_page                        *page;
     ngx_str_t                       type = ngx_string("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ngx_int_t                       rc = NGX_ERROR;
     ngx_uint_t                      i, k;
     ngx_http_complex_value_t        cv;
     ngx_http_keybound_engine_t    **engines;
@@ -328,34 +281,25 @@ ngx_http_keybound_metrics_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    engines = kmcf->engines.elts;
+    for (engines = kmcf->engines.elts, i = 0; i < kmcf->engines.nelts; i++) {
+        if (engines[i]->setup.zone == klcf->setup.zone) {
+            ngx_http_keybound_publish(engines[i]);
 
-    for (i = 0; i < kmcf->engines.nelts; i++) {
-        if (engines[i]->setup.zone != klcf->setup.zone) {
-            continue;
-        }
+            for (k = 0; engines[k]->sums != engines[i]->sums; k++) { /* void */ }
 
-        ngx_http_keybound_publish(engines[i]);
-
-        for (k = 0; engines[k]->totals != engines[i]->totals; k++) { /* void */ }
-
-        if (k == i && engines[i]->totals) {
-            (void) kb_page_add(page, engines[i]->engine, (uint64_t *) engines[i]->totals, engines[i]->counters);
+            if (k == i && engines[i]->sums) {
+                (void) kb_page_add(page, engines[i]->engine, engines[i]->sums, engines[i]->counters);
+            }
         }
     }
 
     ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
 
     if (kb_page_text(page, &text) == KB_OK) {
-        cv.value.len = text.len;
-        cv.value.data = ngx_pnalloc(r->pool, text.len);
-    }
-
-    if (cv.value.data) {
-        ngx_memcpy(cv.value.data, text.ptr, text.len);
+        rc = ngx_http_keybound_copy(r->pool, &cv.value, text);
     }
 
     kb_page_free(page);
 
-    return cv.value.data ? ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv) : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    return rc == NGX_OK ? ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv) : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }

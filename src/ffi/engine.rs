@@ -1,6 +1,6 @@
 //! Layer 3: the engine and the one call of the hot path.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::check::{kb_check, kb_response};
 use super::guard::guarded;
@@ -28,18 +28,22 @@ pub const KB_NEEDS_HTTP: u32 = 1;
 pub const KB_NEEDS_FORM: u32 = 2;
 /// `kb_engine_needs()`: logins and sessions need the shared store. Without it nobody logs in, and no token is refreshed.
 pub const KB_NEEDS_STORE: u32 = 4;
+/// `kb_engine_needs()`: steps can be `KB_STEP_FETCH`.
+pub const KB_NEEDS_FETCH: u32 = 8;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
 pub struct kb_engine {
     pub(super) engine: Arc<Engine>,
     warnings: Vec<String>,
     counters: OnceLock<Vec<Counter>>,
+    /// What `kb_engine_publish()` has added so far.
+    pub(super) published: Mutex<Vec<u64>>,
 }
 
 impl kb_engine {
     fn of(engine: Engine) -> kb_engine {
         let warnings = engine.warnings().collect();
-        kb_engine { engine: Arc::new(engine), warnings, counters: OnceLock::new() }
+        kb_engine { engine: Arc::new(engine), warnings, counters: OnceLock::new(), published: Mutex::default() }
     }
 
     /// What each of its counters counts.
@@ -375,7 +379,7 @@ pub unsafe extern "C" fn kb_engine_shares(engine: *const kb_engine) -> u32 {
 /// What the engine needs of a host besides the facts that each request has.
 ///
 /// # Returns
-/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM` and `KB_NEEDS_STORE`, as far as they apply; 0 for NULL and after an internal error.
+/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE` and `KB_NEEDS_FETCH`, as far as they apply; 0 for NULL and after an internal error.
 ///
 /// # Safety
 /// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
@@ -390,6 +394,7 @@ pub unsafe extern "C" fn kb_engine_needs(engine: *const kb_engine) -> u32 {
             (engine.needs_http(), KB_NEEDS_HTTP),
             (engine.needs_form(), KB_NEEDS_FORM),
             (engine.needs_store(), KB_NEEDS_STORE),
+            (engine.takes_steps(), KB_NEEDS_FETCH),
         ]
         .into_iter()
         .fold(0, |needs, (is_needed, flag)| if is_needed { needs | flag } else { needs })

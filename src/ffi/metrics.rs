@@ -1,8 +1,13 @@
 //! What an engine counts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::engine::kb_engine;
 use super::guard::guarded;
-use super::{KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, Versioned, free_handle, kb_str, write, write_versioned};
+use super::{
+    KB_E_ARGUMENT, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, Versioned, free_handle, kb_str, write, write_versioned,
+};
+use crate::crypto;
 use crate::metrics::Page;
 
 /// What a counter counts, in the terms of OpenMetrics. Set `struct_size` first; the rest is filled.
@@ -104,6 +109,68 @@ pub unsafe extern "C" fn kb_engine_counters(
         }
         // SAFETY: there is room for them, as the caller says.
         unsafe { std::ptr::copy_nonoverlapping(current.as_ptr(), values, current.len()) };
+        KB_OK
+    })
+}
+
+/// A name for what the engine counts: engines with the same one have the same counters in the same order.
+///
+/// # Arguments
+/// - `name`: receives 32 octets, which are no key of `kb_store`
+///
+/// # Errors
+/// `KB_E_NULL`.
+///
+/// # Safety
+/// `engine` came from `kb_engine_new()` and is not freed; `name` has room.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_counters_name(engine: *const kb_engine, name: *mut [u8; 32]) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(engine) = (unsafe { engine.as_ref() }) else {
+            return KB_E_NULL;
+        };
+        let samples: Vec<&str> = engine.described().iter().map(|counter| counter.sample.as_str()).collect();
+        let own = crypto::sha256(format!("keybound counters {}", samples.join("\n")).as_bytes());
+        // SAFETY: the caller's.
+        unsafe { write(name, own) }
+    })
+}
+
+/// Adds what the counters grew by since the last call to sums that processes share, by atomic additions.
+///
+/// # Arguments
+/// - `sums`, `count`: as many as `kb_engine_counters()` gives, in its order; 0 in the beginning
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_RANGE`: `count` is not how many there are; `KB_E_ARGUMENT`: `sums` is not aligned to 8 octets.
+///
+/// # Safety
+/// `engine` came from `kb_engine_new()` and is not freed; `sums` has `count` elements, which nobody writes but by atomic additions meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_engine_publish(engine: *const kb_engine, sums: *mut u64, count: usize) -> i32 {
+    guarded(KB_E_PANIC, || {
+        // SAFETY: the caller's.
+        let Some(engine) = (unsafe { engine.as_ref() }).filter(|_| !sums.is_null()) else {
+            return KB_E_NULL;
+        };
+        if !sums.cast::<AtomicU64>().is_aligned() {
+            return KB_E_ARGUMENT;
+        }
+        let Ok(mut published) = engine.published.lock() else {
+            return KB_E_PANIC;
+        };
+        let current: Vec<u64> = engine.engine.counters().collect();
+        if current.len() != count {
+            return KB_E_RANGE;
+        }
+        published.resize(count, 0);
+        // SAFETY: there are that many, aligned, and others only add to them, as the caller says.
+        let sums = unsafe { std::slice::from_raw_parts(sums.cast::<AtomicU64>(), count) };
+        for ((sum, now), before) in sums.iter().zip(current).zip(published.iter_mut()) {
+            sum.fetch_add(now.saturating_sub(*before), Ordering::Relaxed);
+            *before = now;
+        }
         KB_OK
     })
 }

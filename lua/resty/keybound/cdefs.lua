@@ -245,6 +245,10 @@ int32_t kb_engine_counters(const struct kb_engine *engine,
                            uint64_t *values,
                            size_t count,
                            size_t *needed);
+int32_t kb_engine_counters_name(const struct kb_engine *engine, uint8_t (*name)[32]);
+int32_t kb_engine_publish(const struct kb_engine *engine,
+                          uint64_t *sums,
+                          size_t count);
 int32_t kb_page_new(struct kb_page **page);
 int32_t kb_page_add(struct kb_page *page,
                     const struct kb_engine *engine,
@@ -308,6 +312,7 @@ return {
   NEEDS_HTTP = 1,
   NEEDS_FORM = 2,
   NEEDS_STORE = 4,
+  NEEDS_FETCH = 8,
   FETCH_ANSWERED = 1,
   FETCH_RESOLVE = 2,
   FETCH_CONNECT = 3,
