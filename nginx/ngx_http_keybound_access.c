@@ -172,6 +172,7 @@ static ngx_int_t
 ngx_http_keybound_certificate_refused(ngx_http_request_t *r)
 {
     long                      rc;
+    uint8_t                   thumbprint[KB_THUMBPRINT_SIZE];
     ngx_http_ssl_srv_conf_t  *sscf = ngx_http_get_module_srv_conf(r, ngx_http_ssl_module);
 
     if (r->err_status == NGX_HTTPS_CERT_ERROR || r->err_status == NGX_HTTPS_NO_CERT) {
@@ -186,7 +187,8 @@ ngx_http_keybound_certificate_refused(ngx_http_request_t *r)
 
     rc = SSL_get_verify_result(r->connection->ssl->connection);
 
-    return rc != X509_V_OK && (sscf->verify != 3 || !ngx_ssl_verify_error_optional(rc));
+    return (rc != X509_V_OK && (sscf->verify != 3 || !ngx_ssl_verify_error_optional(rc)))
+           || (sscf->verify == 1 && kb_ssl_thumbprint(r->connection->ssl->connection, &thumbprint) != KB_OK);
 }
 
 
@@ -409,6 +411,7 @@ ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
     /* It is sent: whatever came of that, the request does not go on. An error that led here has another status. */
 
     r->err_status = 0;
+    r->expect_tested = 1;
     ngx_http_finalize_request(r, ngx_http_send_response(r, status, &type, &cv));
 
     return NGX_DONE;
@@ -516,7 +519,9 @@ ngx_http_keybound_header_filter(ngx_http_request_t *r)
     ngx_uint_t                i;
     ngx_http_keybound_ctx_t  *ctx = r == r->main ? ngx_http_keybound_ctx(r) : NULL;
 
-    if (ctx && ctx->challenge && r->access_code == 0) {
+    /* nginx takes back the last one only. */
+
+    if (ctx && ctx->challenge && r->headers_out.www_authenticate && r->headers_out.www_authenticate->hash == 0) {
         ctx->challenge->hash = 0;
     }
 

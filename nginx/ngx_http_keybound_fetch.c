@@ -136,7 +136,11 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     } else if (u == NULL || u->headers_in.status_n < 100) {
         answer.outcome = rc == NGX_HTTP_GATEWAY_TIME_OUT ? KB_FETCH_TIMEOUT : KB_FETCH_CONNECT;
 
-    } else if (u->pipe && u->pipe->downstream_error) {
+    } else if (rc == NGX_ERROR || (u->pipe && u->pipe->downstream_error)) {
+
+        /* More than subrequest_output_buffer_size. For nginx it is the client's connection that has failed. */
+
+        r->connection->error = 0;
         answer.outcome = KB_FETCH_TOO_LARGE;
 
     } else if (rc != NGX_OK || (off_t) answer.body.len < expected) {

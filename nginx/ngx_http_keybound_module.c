@@ -170,7 +170,7 @@ ngx_http_keybound_log(ngx_conf_t *cf, ngx_uint_t level, ngx_http_keybound_engine
 {
     ngx_http_keybound_file_t  *file = engine->setup.file;
 
-    ngx_log_error(level, cf->log, 0, "keybound: %*s (keybound_config \"%V\" in %s:%ui)", len, text, &file->name, file->conf, file->line);
+    ngx_log_error(level, cf->log, 0, "keybound_config \"%V\" in %s:%ui: %*s", &file->name, file->conf, file->line, len, text);
 }
 
 
