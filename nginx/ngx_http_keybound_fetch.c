@@ -112,7 +112,6 @@ ngx_http_keybound_flight_cleanup(void *data)
 static ngx_int_t
 ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
-    off_t                        expected = r->headers_out.content_length_n;
     kb_str                       retry_after = ngx_http_keybound_text("retry-after");
     kb_answer                    answer;
     ngx_list_part_t             *part;
@@ -129,8 +128,8 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     }
 
     if (flight->refused || (u && flight->verify && u->headers_in.status_n && !u->ssl)) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: keybound_fetch \"%V\" does not verify the server: "
-                      "it needs proxy_ssl_verify on, and proxy_pass with https", &r->uri);
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: keybound_fetch \"%V\" does not verify the server, or goes on elsewhere: "
+                      "it needs proxy_pass with https, proxy_ssl_verify on, and no redirect", &r->uri);
         answer.outcome = KB_FETCH_TLS;
 
     } else if (u == NULL || u->headers_in.status_n < 100) {
@@ -143,7 +142,10 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
         r->connection->error = 0;
         answer.outcome = KB_FETCH_TOO_LARGE;
 
-    } else if (rc != NGX_OK || (off_t) answer.body.len < expected) {
+    } else if (rc != NGX_OK || (u->buffering ? u->pipe->length : u->length) > 0) {
+
+        /* nginx hides it that the rest did not come. */
+
         answer.outcome = KB_FETCH_MALFORMED;
 
     } else {
@@ -310,19 +312,27 @@ ngx_http_keybound_fetch(ngx_http_keybound_ctx_t *ctx)
 }
 
 
-/* Before anything is sent: nginx does not verify servers unless it is told to. */
+/*
+ * Before anything is sent: nginx does not verify servers unless it is told to; and what X-Accel-Redirect or error_page lead elsewhere has
+ * lost its context.
+ */
 
 ngx_int_t
 ngx_http_keybound_fetch_check(ngx_http_request_t *r)
 {
     ngx_http_upstream_conf_t    *ucf;
-    ngx_http_keybound_flight_t  *flight = ngx_http_get_module_ctx(r, ngx_http_keybound_module);
+    ngx_http_keybound_flight_t  *flight;
+
+    if (r->post_subrequest == NULL || r->post_subrequest->handler != ngx_http_keybound_fetched) {
+        return NGX_DECLINED;
+    }
 
     /* The first member of the proxy module's configuration; the rest is its own affair. */
 
     ucf = ngx_http_get_module_loc_conf(r, ngx_http_proxy_module);
+    flight = r->post_subrequest->data;
 
-    if (flight && flight->verify && !ucf->ssl_verify) {
+    if (ngx_http_get_module_ctx(r, ngx_http_keybound_module) == NULL || (flight->verify && (!ucf->ssl_verify || ucf->ssl == NULL))) {
         flight->refused = 1;
         return NGX_HTTP_BAD_GATEWAY;
     }

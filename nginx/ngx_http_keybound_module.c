@@ -22,6 +22,7 @@ static void *ngx_http_keybound_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_keybound_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 static ngx_int_t ngx_http_keybound_init_process(ngx_cycle_t *cycle);
 static void ngx_http_keybound_exit_process(ngx_cycle_t *cycle);
+static char *ngx_http_keybound_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_option(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_keybound_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -38,20 +39,12 @@ static u_char       ngx_http_keybound_secret[ngx_base64_encoded_length(32)];
 static ngx_event_t  ngx_http_keybound_timer;
 
 
-static ngx_conf_enum_t  ngx_http_keybound_enable[] = {
-    { ngx_string("off"), NGX_HTTP_KEYBOUND_OFF },
-    { ngx_string("on"), NGX_HTTP_KEYBOUND_ON },
-    { ngx_string("report"), NGX_HTTP_KEYBOUND_REPORT },
-    { ngx_null_string, 0 }
-};
-
-
 #define ngx_http_keybound_directive(name, args, handler, member, post)                                     \
     { ngx_string(name), NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|args, handler,              \
       NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_keybound_loc_conf_t, setup.member), post }
 
 static ngx_command_t  ngx_http_keybound_commands[] = {
-    ngx_http_keybound_directive("keybound", NGX_CONF_TAKE1, ngx_conf_set_enum_slot, enable, ngx_http_keybound_enable),
+    ngx_http_keybound_directive("keybound", NGX_CONF_TAKE1, ngx_http_keybound_enable, enable, NULL),
     ngx_http_keybound_directive("keybound_config", NGX_CONF_TAKE1, ngx_http_keybound_file, file, NULL),
     ngx_http_keybound_directive("keybound_mode", NGX_CONF_TAKE1, ngx_http_keybound_option, mode, "proof_of_possession_mtls"),
     ngx_http_keybound_directive("keybound_scope", NGX_CONF_1MORE, ngx_http_keybound_option, scope, "scopes_required"),
@@ -363,6 +356,27 @@ ngx_http_keybound_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     conf->engine = ngx_http_keybound_engine(cf, &conf->setup);
 
     return conf->engine ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_keybound_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                     *value = cf->args->elts;
+    ngx_http_keybound_loc_conf_t  *klcf = conf;
+
+    if (klcf->setup.enable != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    klcf->setup.enable = ngx_strcmp(value[1].data, "on") == 0 ? NGX_HTTP_KEYBOUND_ON
+                         : ngx_strcmp(value[1].data, "report") == 0 ? NGX_HTTP_KEYBOUND_REPORT : NGX_HTTP_KEYBOUND_OFF;
+
+    if (klcf->setup.enable == NGX_HTTP_KEYBOUND_OFF && ngx_strcmp(value[1].data, "off") != 0) {
+        return "must be on, off or report";
+    }
+
+    return NGX_CONF_OK;
 }
 
 
