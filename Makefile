@@ -69,6 +69,7 @@ test-rock: build
 lint: ## format, clippy, rustdoc, luacheck, generated files
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked -p keybound-load --all-targets -- -D warnings
 	cargo clippy --locked -p keybound-mlua -- -D warnings
 	cargo clippy --locked -p keybound-mlua --no-default-features --features lua54 -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
@@ -79,12 +80,13 @@ coverage: ## lines of src/ that the Rust tests reach; the C tests, which reach s
 	tools/setup.sh build coverage
 	LLVM_COV=llvm-cov-$(LLVM) LLVM_PROFDATA=llvm-profdata-$(LLVM) cargo llvm-cov --locked --summary-only
 
-bench: ## criterion, the ratio to the raw signature, instructions and time of the hot call, the hot call from Lua
+bench: ## criterion, the ratio to the raw signature, instructions and time of the hot call, the hot call from Lua, module and Lua end to end
 	tools/setup.sh build nginx as bench
-	$(MAKE) --no-print-directory build
+	$(MAKE) --no-print-directory nginx-module
 	cargo bench --locked --bench check
 	benches/hot.sh
 	benches/lua/run.sh
+	benches/load/run.sh
 
 header docs: ## write include/keybound.h, cdefs.lua, docs/reasons.md and docs/configuration.md from the code
 	UPDATE=1 cargo test --quiet --test generated

@@ -141,15 +141,17 @@ pub(crate) struct TokenCache<V> {
     hand: usize,
 }
 
+/// What chooses a place is beside the tags: a look at each entry would wait for memory eight times.
 struct Set<V> {
     tags: [u32; WAYS],
+    used: [u64; WAYS],
+    ends: [i64; WAYS],
     entries: [Option<Box<Entry<V>>>; WAYS],
 }
 
 struct Entry<V> {
     token: Box<[u8]>,
     value: V,
-    used: u64,
 }
 
 impl<V: Value> Entry<V> {
@@ -169,7 +171,7 @@ impl<V: Value> TokenCache<V> {
             0 => 0,
             n => n.div_ceil(WAYS).next_power_of_two(),
         };
-        let empty = || Set { tags: [0; WAYS], entries: Default::default() };
+        let empty = || Set { tags: [0; WAYS], used: [0; WAYS], ends: [0; WAYS], entries: Default::default() };
         TokenCache { sets: std::iter::repeat_with(empty).take(sets).collect(), bytes: 0, max_bytes, clock: 0, hand: 0 }
     }
 
@@ -178,13 +180,13 @@ impl<V: Value> TokenCache<V> {
         let (set, tag) = self.place(token)?;
         self.clock = self.clock.wrapping_add(1);
         let clock = self.clock;
-        let Set { tags, entries } = self.sets.get_mut(set)?;
-        for (own, entry) in tags.iter().zip(entries) {
+        let Set { tags, used, entries, .. } = self.sets.get_mut(set)?;
+        for ((own, entry), used) in tags.iter().zip(entries).zip(used) {
             if *own == tag
                 && let Some(entry) = entry
                 && *entry.token == *token
             {
-                entry.used = clock;
+                *used = clock;
                 return Some(&entry.value);
             }
         }
@@ -203,20 +205,20 @@ impl<V: Value> TokenCache<V> {
         while self.bytes.saturating_add(bytes) > self.max_bytes {
             self.evict_one_set();
         }
-        let Some(Set { tags, entries }) = self.sets.get_mut(set) else {
+        let Some(Set { tags, used, ends, entries }) = self.sets.get_mut(set) else {
             return;
         };
-        let age = |entry: &Option<Box<Entry<V>>>| match entry {
-            Some(entry) if *entry.token == *token => 0,
+        let places = tags.iter_mut().zip(used).zip(ends).zip(entries);
+        let victim = places.min_by_key(|(((own, used), ends), entry)| match entry {
+            Some(entry) if **own == tag && *entry.token == *token => 0,
             None => 1,
-            Some(entry) if now >= entry.value.ends() => 2,
-            Some(entry) => entry.used.saturating_add(3),
-        };
-        let victim = tags.iter_mut().zip(entries).min_by_key(|(_, entry)| age(entry));
-        if let Some((own, entry)) = victim {
+            Some(_) if now >= **ends => 2,
+            Some(_) => used.saturating_add(3),
+        });
+        if let Some((((own, used), ends), entry)) = victim {
             let freed = entry.as_ref().map_or(0, |old| Entry::bytes(&old.token, &old.value));
-            *own = tag;
-            *entry = Some(Box::new(Entry { token: token.into(), value, used: self.clock }));
+            (*own, *used, *ends) = (tag, self.clock, value.ends());
+            *entry = Some(Box::new(Entry { token: token.into(), value }));
             self.bytes = self.bytes.saturating_sub(freed).saturating_add(bytes);
         }
     }
@@ -226,7 +228,7 @@ impl<V: Value> TokenCache<V> {
         let Some((set, tag)) = self.place(token) else {
             return;
         };
-        let Some(Set { tags, entries }) = self.sets.get_mut(set) else {
+        let Some(Set { tags, entries, .. }) = self.sets.get_mut(set) else {
             return;
         };
         for (own, place) in tags.iter().zip(entries) {
