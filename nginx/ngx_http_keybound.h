@@ -53,6 +53,7 @@ typedef struct {
     ngx_array_t                   locations;   /* of ngx_http_keybound_location_t *, by kb_fetch.tls */
     uint32_t                      needs;
     uint32_t                      report;
+    ngx_uint_t                    headers;     /* how many it may set upstream */
     size_t                        counters;
     uint64_t                     *sums;        /* of them, in the zone; NULL: none yet */
 } ngx_http_keybound_engine_t;

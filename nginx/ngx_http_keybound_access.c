@@ -156,8 +156,8 @@ ngx_http_keybound_preaccess_handler(ngx_http_request_t *r)
     ctx->engine = klcf->engine;
     ngx_http_set_ctx(r, ctx, ngx_http_keybound_module);
 
-    for (i = 0; kb_engine_upstream_header(ctx->engine->engine, i, &name) == KB_OK; i++) {
-        if (ngx_http_keybound_set_header(ctx, name, none) != NGX_OK) {
+    for (i = 0; i < ctx->engine->headers; i++) {
+        if (kb_engine_upstream_header(ctx->engine->engine, i, &name) != KB_OK || ngx_http_keybound_set_header(ctx, name, none) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }

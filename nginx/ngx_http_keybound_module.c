@@ -252,7 +252,7 @@ ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
 {
     size_t                           len = 0;
     u_char                           message[4096];
-    kb_str                           warning;
+    kb_str                           text;
     int32_t                          rc;
     ngx_str_t                        yes = ngx_string("true"), key = { sizeof(ngx_http_keybound_secret), ngx_http_keybound_secret };
     ngx_uint_t                       i;
@@ -312,8 +312,12 @@ ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
         return NULL;
     }
 
-    for (i = 0; kb_engine_warning(engine->engine, i, &warning) == KB_OK; i++) {
-        ngx_http_keybound_log(cf, NGX_LOG_WARN, engine, warning.ptr, warning.len);
+    for (i = 0; kb_engine_warning(engine->engine, i, &text) == KB_OK; i++) {
+        ngx_http_keybound_log(cf, NGX_LOG_WARN, engine, text.ptr, text.len);
+    }
+
+    while (kb_engine_upstream_header(engine->engine, engine->headers, &text) == KB_OK) {
+        engine->headers++;
     }
 
     engine->needs = kb_engine_needs(engine->engine);

@@ -111,6 +111,11 @@ struct Learnt {
 }
 
 impl Server {
+    /// Whether the gateway is a client there.
+    pub(crate) fn has_client(&self) -> bool {
+        self.client.is_some()
+    }
+
     pub(crate) fn new(
         setup: ServerSetup,
         place: usize,

@@ -259,11 +259,11 @@ impl Engine {
         self.servers.iter().map(|server| server.issuer.as_str())
     }
 
-    /// Whether a decision can need steps: keys are not configured, or tokens are introspected.
-    pub fn takes_steps(&self) -> bool {
-        self.logins.is_some()
-            || self.introspection
+    /// Whether an authorization server is asked: for keys, about tokens, or for some.
+    pub fn fetches(&self) -> bool {
+        self.introspection
             || (self.bearer && self.servers.iter().any(|server| !server.keys.is_fixed()))
+            || (self.logins.is_some() && self.servers.iter().any(Server::has_client))
     }
 
     /// Whether a decision is made from [`Request::http`], too: there are logins, sessions or grants.

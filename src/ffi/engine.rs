@@ -394,7 +394,7 @@ pub unsafe extern "C" fn kb_engine_needs(engine: *const kb_engine) -> u32 {
             (engine.needs_http(), KB_NEEDS_HTTP),
             (engine.needs_form(), KB_NEEDS_FORM),
             (engine.needs_store(), KB_NEEDS_STORE),
-            (engine.takes_steps(), KB_NEEDS_FETCH),
+            (engine.fetches(), KB_NEEDS_FETCH),
         ]
         .into_iter()
         .fold(0, |needs, (is_needed, flag)| if is_needed { needs | flag } else { needs })
