@@ -39,4 +39,5 @@ cp -rs "$source" "$work/source"
   cat "$work/log" >&2
   exit 1
 }
-cp "$work/objs/ngx_http_keybound_module.so" "$work/"
+# Not in place: an nginx may have it mapped.
+install -m 755 "$work/objs/ngx_http_keybound_module.so" "$work/"
