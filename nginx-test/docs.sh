@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# docs/proof-of-possession.md and docs/logins.md as a new user goes through them: certificates, nginx.conf and commands are taken out of the
-# pages, and only hosts, ports and directories are filled in. Needs: tools/setup.sh build nginx as; the built library. Kong's parts are in
-# t/219-kong-docs.t.
+# docs/proof-of-possession.md, docs/logins.md and docs/nginx.md as a new user goes through them: certificates, nginx.conf and commands are taken out
+# of the pages, and only hosts, ports and directories are filled in. Needs: tools/setup.sh build nginx nginx-module as; the built library and
+# module. Kong's parts are in t/219-kong-docs.t.
 # shellcheck disable=SC2016,SC2034,SC2317 # commands and JavaScript in quotes, which use what is set and defined here
 set -euo pipefail
 
@@ -45,12 +45,14 @@ follow() {
   as_start
 }
 
+# Where things are on this machine
+LOCAL='s|^user www-data;|user root;|; s|listen 443 |listen 127.0.0.1:@PORT@ |; s|127\.0\.0\.1:9145|127.0.0.1:@METRICS_PORT@|
+  s|127\.0\.0\.1:8080|127.0.0.1:@UPSTREAM_PORT@|; s|/etc/nginx/server\.|@RUN@/pki/server.|; s|/run/nginx.pid|@RUN@/nginx.pid|; s|/var/log/nginx/|@RUN@/|'
+
 # serve [SED_SCRIPT]: nginx with the nginx.conf of the page, changed by the script
 serve() {
   block nginx 1 | filled >"$desk/nginx.conf"
-  sed -i -e 's|^user www-data;|user root;|' -e 's|listen 443 |listen 127.0.0.1:@PORT@ |' -e 's|127\.0\.0\.1:9145|127.0.0.1:@METRICS_PORT@|' \
-    -e 's|127\.0\.0\.1:8080|127.0.0.1:@UPSTREAM_PORT@|' -e 's|/etc/nginx/server\.|@RUN@/pki/server.|' -e 's|/run/nginx.pid|@RUN@/nginx.pid|' \
-    -e 's|/var/log/nginx/|@RUN@/|' -e "${1-}" "$desk/nginx.conf"
+  sed -i -e "$LOCAL" -e "${1-}" "$desk/nginx.conf"
   # Lua from this tree, and the API of the demo behind.
   {
     sed '/^http {$/q' "$desk/nginx.conf"
@@ -60,10 +62,34 @@ serve() {
   gateway_start
   port=${api##*:}
 }
-# The user is named in nginx.conf; Debian's files name the modules from nginx's own directory.
+# The user is named in nginx.conf; Debian's files name the modules from nginx's own directory. The system's loader finds the library by its soname.
 nginx_run() {
   ln -sfn "$modules" "$RUN/modules"
-  /usr/sbin/nginx -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf"
+  mkdir -p "$RUN/lib"
+  ln -sf "$KEYBOUND_LIB/libkeybound.so" "$RUN/lib/libkeybound.so.1"
+  LD_LIBRARY_PATH=$RUN/lib /usr/sbin/nginx -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf"
+}
+
+# serve_module JSON [SED_SCRIPT] <NGINX_CONF: nginx without Lua, with this nginx.conf of the page, changed by the script, and that block of JSON
+serve_module() {
+  local file
+  stop "$RUN/nginx.pid"
+  # What is in the page between the hosts of this machine and their ports
+  sed -e "s|modules/ngx_http_keybound_module.so|$KEYBOUND_MODULE|" -e "s|as\.example\.com:8443|localhost:$mtls_port|" \
+    -e "s|as\.example\.com:443|${issuer#https://}|" -e 's|name as\.example\.com|name localhost|' -e 's|127\.0\.0\.1:4180|127.0.0.1:@UPSTREAM_PORT@|' \
+    -e "$LOCAL" -e "${2-}" | filled >"$desk/nginx.conf"
+  file=$(sed -n 's/^ *keybound_config \([^;]*\);.*/\1/p' "$desk/nginx.conf")
+  block json "$1" | filled | sed -e "s|{ \"keys\": \[ … \] }|$(<"$RUN/jwks.json")|" -e "s|…|$(openssl rand -base64 32)|" >"$desk/$file"
+  # The API behind says what it was told.
+  {
+    sed '/^http {$/q' "$desk/nginx.conf"
+    sed -n '/^  client_body_temp_path/,/^  scgi_temp_path/p' "$here/nginx.conf.in"
+    printf '%s\n' 'server {' 'listen 127.0.0.1:@UPSTREAM_PORT@;' 'location / {' 'return 200 "user $http_x_user, client $http_x_client' \
+      'Authorization: $http_authorization' 'Cookie: $http_cookie' '";' '}' '}'
+    sed -e '1,/^http {$/d' -e "s|keybound_config |&$desk/|" "$desk/nginx.conf"
+  } >"$KEYBOUND_CONF"
+  gateway_start
+  port=${api##*:}
 }
 
 # by_hand COMMANDS: as the user types them
@@ -79,7 +105,7 @@ by_hand() {
 # why: how keybound refused or answered the last request
 why() { sed -n 's/.*keybound: [a-z]*, reason=\([a-z0-9_]*\).*/\1/p' "$RUN/error.log" | tail -n 1; }
 
-# requests N: the requests of the Nth block of commands, each with the outcome that its comment promises: STATUS [REASON]
+# requests N [LINES]: the requests of the Nth block of commands, or the first lines of it, each with the outcome that its comment promises: STATUS [REASON]
 requests() {
   local line command promised status n=0
   while IFS= read -r line; do
@@ -87,7 +113,7 @@ requests() {
     : >"$RUN/error.log"
     status=$(by_hand "$command" | sed -n 's/^HTTP[^ ]* \([0-9]*\).*/\1/p')
     [ "$status $(why)" = "$promised" ] || [ "$status" = "$promised" ] || wrong "$command: $status $(why) instead of $promised"
-  done < <(block sh "$1" | filled)
+  done < <(block sh "$1" | head -n "${2-1000}" | filled)
   [ $n != 0 ] || wrong "there is no block $1"
 }
 
@@ -203,5 +229,76 @@ sleep 10
 browse https://api.test/hello
 expect 'no AS' "$(of "$RUN/browser.json" 'it.status + " " + it.headers["content-type"]') $(why)" '503 text/html; charset=utf-8 metadata_unavailable'
 
+stop_all
 [ $failed = 0 ] && echo 'docs/logins.md works as written.'
+
+# --- docs/nginx.md
+
+page=nginx.md desk=$pki
+rm -rf "$pki"
+"$here/pki.sh" "$pki"
+as_start
+
+# answer: what the API was told of the user of a request
+answer() { by_hand 'curl --cert client.crt --key client.key -H "Authorization: Bearer $token" https://api.test/' | head -n 1; }
+
+# A file of keys
+serve_module 1 < <(block nginx 1)
+token=$(token client client)
+requests 1
+expect 'the user' "$(answer)" 'user client, client '
+token=$(token client client https://api.test 'read write')
+expect 'both scopes' "$(by_hand 'curl -o /dev/null -w "%{http_code}" --cert client.crt --key client.key -H "Authorization: Bearer $token" https://api.test/admin/')" 200
+expect 'an expired certificate' "$(by_hand 'curl -o /dev/null -w "%{http_code}" --cert expired.crt --key expired.key https://api.test/') $(why)" '401 certificate_refused'
+expect 'metrics' "$(curl -q -sS --noproxy '*' "$metrics" | grep -c 'decision="deny",reason="certificate_mismatch".* 1$')" 1
+
+# Keys that are fetched
+control "$as_control" /log/clear {} >"$RUN/control.log"
+serve_module 2 < <(block nginx 2)
+requests 1 3
+as_log >"$RUN/as-log.json"
+expect 'what was asked for' "$(of "$RUN/as-log.json" 'it.map((r) => r.path).join(" ")')" '/.well-known/openid-configuration /jwks'
+
+# Introspection
+control "$as_control" /log/clear {} >"$RUN/control.log"
+serve_module 3 < <(block nginx 3)
+requests 1 3
+token=$(token client client https://api.test/opaque)
+case $token in '' | *.*) wrong 'no opaque token' ;; esac
+requests 1 3
+# Of a client that got its token for itself this AS names no subject.
+expect 'the client' "$(answer)" 'user , client client'
+expect 'who introspects' "$(asked | grep introspection)" '/token/introspection access_token mtls gateway CN=gateway'
+expect 'metrics' "$(curl -q -sS --noproxy '*' "$metrics" | grep -c 'endpoint="introspection",outcome="ok".* 1$')" 1
+
+# The certificate by variables, which are empty for requests without one
+control "$as_control" /log/clear {} >"$RUN/control.log"
+serve_module 3 '/_certificate.* .*gateway\./d; s|^ *proxy_ssl_session_reuse off;|& proxy_ssl_certificate $keybound_fetch_certificate; proxy_ssl_certificate_key $keybound_fetch_certificate_key;|' < <(block nginx 3)
+expect 'certificates that are named' "$(grep -c 'gateway\.' "$desk/nginx.conf")" 0
+expect 'the client' "$(answer)" 'user , client client'
+expect 'who introspects' "$(asked)" '/token/introspection access_token mtls gateway CN=gateway'
+
+# Logins: the lines of the page in place of those that it says
+block nginx 4 >"$desk/lines"
+serve_module 4 < <(block nginx 3 | sed -e "/access_log/r $desk/lines" -e '/keybound_zone/,/keybound_fetch .* gateway;/d' -e 's/as_gateway/as_web/; s/gateway\./web./')
+for end in crt key; do cp "$pki/client.$end" "$pki/user.$end"; done
+logs_in
+expect 'the code is exchanged' "$(asked)" '/token authorization_code mtls web CN=web'
+page=logins.md
+for n in 2 3 4; do requests $n; done
+page=nginx.md
+
+# Beside auth_request, and then in place of it
+steal='curl -o /dev/null -w "%{http_code}" --cert thief.crt --key thief.key -H "Authorization: Bearer $token" https://api.test/'
+token=$(token client client)
+for step in 's/x/x/:200 certificate_mismatch' 's/keybound report;/keybound on;/:401 certificate_mismatch' \
+  's/keybound report;/keybound on;/; /auth_request/d; /oauth2/,/}/d; s/X-User .user/X-User $keybound_subject/:401 certificate_mismatch'; do
+  serve_module 1 "${step%:*}" < <(block nginx 5)
+  : >"$RUN/error.log"
+  expect "${step%:*}" "$(by_hand "$steal") $(why)" "${step##*:}"
+  answer >"$RUN/answer" || wrong "${step%:*}: no answer"
+  grep -q '^user ' "$RUN/answer" || wrong "${step%:*}: $(<"$RUN/answer")"
+done
+
+[ $failed = 0 ] && echo 'docs/nginx.md works as written.'
 exit $failed

@@ -3,10 +3,11 @@
 #   RUN                        the directory of this run: certificates, ports, pids and logs
 # and may set
 #   KEYBOUND_CONF              the template of nginx.conf, when not the one here
-#   KEYBOUND_LUA KEYBOUND_LIB  where resty/keybound.lua and libkeybound.so are, when not in this tree
+#   KEYBOUND_LUA KEYBOUND_LIB KEYBOUND_MODULE  where resty/keybound.lua, libkeybound.so and the nginx module are, when not in this tree
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=${here%/*}
 : "${RUN:?}" "${KEYBOUND_LUA:=$repo/lua}" "${KEYBOUND_LIB:=${CARGO_TARGET_DIR:-$repo/target}/release}"
+: "${KEYBOUND_MODULE:=${CARGO_TARGET_DIR:-$repo/target}/nginx/ngx_http_keybound_module.so}"
 modules=/usr/lib/nginx/modules
 pki=$RUN/pki
 
@@ -165,7 +166,10 @@ gateway_start() {
 nginx_run() {
   local user=()
   [ "$(id -u)" != 0 ] || user=(-g 'user root;')
-  /usr/sbin/nginx -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf" "${user[@]}"
+  # The module asks for the library by its soname.
+  mkdir -p "$RUN/lib"
+  ln -sf "$KEYBOUND_LIB/libkeybound.so" "$RUN/lib/libkeybound.so.1"
+  LD_LIBRARY_PATH=$RUN/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} /usr/sbin/nginx -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf" "${user[@]}"
 }
 
 # start: the certificates, the authorization server and the gateway; stop_all: the end of all that runs

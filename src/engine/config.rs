@@ -100,7 +100,7 @@ options! {
     "introspection_endpoint_cert_id" "string" "`tls_client_auth_cert_id`" "" "Another one for the introspection endpoint."
     "revocation_endpoint_cert_id" "string" "`tls_client_auth_cert_id`" "" "Another one for the revocation endpoint."
     "metadata_cert_id" "string" "none" "" "The client certificate that is offered where metadata and keys are fetched."
-    "ssl_trusted_certificate" "string" "those that the host trusts: nginx's `lua_ssl_trusted_certificate`, for the command line the system's" "" "The CA certificates that vouch for the issuer's servers: the path of a PEM file, or PEM."
+    "ssl_trusted_certificate" "string" "those that the host trusts: nginx's `lua_ssl_trusted_certificate`, for the command line the system's" "" "The CA certificates that vouch for the issuer's servers: the path of a PEM file, or PEM. The nginx module has `proxy_ssl_trusted_certificate` for it, and `proxy_connect_timeout` and the like for three of the timeouts ([nginx.md](nginx.md))."
     "tls_client_auth_ssl_verify" "boolean" "`true`" "=" "Whether the server is verified where a client certificate is offered."
     "ssl_verify" "boolean" "`true`" "=" "Whether the server is verified where none is."
     "client_certificates" "object" "none" "" "Client certificates by name: `{\"gateway\": {\"certificate\": ..., \"private_key\": ...}}`, each the path of a PEM file or PEM. A file that changed is used for new connections, without a restart."

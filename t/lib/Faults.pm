@@ -98,8 +98,7 @@ sub set_of {
     my (@names) = @_;
     my %known = map { $_->{kid} => $_ } @{ Keybound::jwks()->{keys} };
     if (grep { $_ eq 'rogue' } @names) {
-        my $ec = substr Keybound::_output('', qw(openssl pkey -pubout -outform DER -in), "$PKI/as-rogue.key"), -64;
-        $known{rogue} = { %{ $known{es} }, x => Keybound::_base64url(substr $ec, 0, 32), y => Keybound::_base64url(substr $ec, 32) };
+        $known{rogue} = { %{ $known{es} }, %{ Keybound::ec_jwk('as-rogue') } };
     }
     return map { $known{$_} // die "no key $_\n" } @names;
 }

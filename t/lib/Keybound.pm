@@ -234,13 +234,18 @@ sub thumbprint {
         _base64url(_output(_output('', qw(openssl x509 -outform DER -in), "$PKI/$name.crt"), qw(openssl dgst -sha256 -binary)));
 }
 
+# ec_jwk(NAME): the public key of a P-256 key, as a JWK
+sub ec_jwk {
+    my ($name) = @_;
+    my $point = substr _output('', qw(openssl pkey -pubout -outform DER -in), "$PKI/$name.key"), -64;
+    return { kty => 'EC', crv => 'P-256', x => _base64url(substr $point, 0, 32), y => _base64url(substr $point, 32) };
+}
+
 # The issuer's JWK set, from the keys that are not rogue.
 sub jwks {
-    my $ec = substr _output('', qw(openssl pkey -pubout -outform DER -in), "$PKI/as-es256.key"), -64;
     my ($modulus) = _output('', qw(openssl rsa -noout -modulus -in), "$PKI/as-rs256.key") =~ /Modulus=([0-9A-F]+)/;
     return { keys => [
-        { kty => 'EC', crv => 'P-256', kid => 'es', alg => 'ES256', use => 'sig',
-            x => _base64url(substr $ec, 0, 32), y => _base64url(substr $ec, 32) },
+        { %{ ec_jwk('as-es256') }, kid => 'es', alg => 'ES256', use => 'sig' },
         { kty => 'RSA', kid => 'rs', alg => 'RS256', use => 'sig', n => _base64url(pack 'H*', $modulus), e => 'AQAB' },
     ] };
 }
