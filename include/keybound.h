@@ -418,7 +418,7 @@ typedef struct kb_fetch {
   uint32_t once;
   // Host of the URL, with the port where the URL has one
   struct kb_str authority;
-  // Path and query of the URL
+  // Path and query of the URL, as they are written; `/` where it has neither
   struct kb_str target;
 } kb_fetch;
 
@@ -549,7 +549,8 @@ int32_t kb_ssl_asks_certificate(void *ssl);
 // - `out`: `KB_THUMBPRINT_SIZE` bytes, filled with 43 characters of base64url and a NUL
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_NO_OPENSSL`; `KB_E_RANGE`: there is no certificate; `KB_E_CERTIFICATE`: one that is too large.
+// `KB_E_NULL`; `KB_E_NO_OPENSSL`; `KB_E_STATE`: the handshake is not complete, so no key is proved; `KB_E_RANGE`: there is no certificate;
+// `KB_E_CERTIFICATE`: one that is too large.
 //
 // # Safety
 // `ssl` is NULL, or a live connection that no other thread uses meanwhile; `out` has room.
@@ -713,7 +714,7 @@ int32_t kb_engine_new(const uint8_t *config,
 // `KB_OK`; free the handle with `kb_engine_free()`.
 //
 // # Errors
-// `KB_E_NULL`; `KB_E_CONFIG`; `KB_E_ARGUMENT`: an unknown flag, or text that is not UTF-8.
+// `KB_E_NULL`; `KB_E_CONFIG`; `KB_E_ARGUMENT`: an unknown flag, `reserved` is not 0, or text that is not UTF-8.
 //
 // # Safety
 // As for `kb_engine_new()`; `settings` has `count` elements, whose pointers have the given lengths.

@@ -1,5 +1,6 @@
 //! What an engine counts. One atomic addition for each request; names and labels are made when somebody asks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -221,6 +222,8 @@ fn label(text: &str) -> String {
 pub struct Page {
     /// By family: what it is, and its samples
     families: Vec<(&'static str, &'static str, &'static str, Vec<Sample>)>,
+    /// Where each sample is in its family: engines of many issuers have thousands
+    places: BTreeMap<String, usize>,
 }
 
 struct Sample {
@@ -244,9 +247,10 @@ impl Page {
                     }
                 }
             };
-            match samples.iter_mut().find(|sample| sample.text == counter.sample) {
+            match self.places.get(&counter.sample).and_then(|place| samples.get_mut(*place)) {
                 Some(sample) => sample.value = sample.value.saturating_add(*value),
                 None => {
+                    self.places.insert(counter.sample.clone(), samples.len());
                     let (text, divisor) = (counter.sample.clone(), counter.divisor);
                     samples.push(Sample { text, value: *value, divisor });
                 }
@@ -327,6 +331,105 @@ mod tests {
             ]
         );
         assert!(metrics.describe().iter().all(|counter| !counter.sample.contains("deny")));
+    }
+
+    const HEADS: [&str; 6] = [
+        "# TYPE keybound_requests counter\n# HELP keybound_requests Requests by decision and reason.\n",
+        "# TYPE keybound_introspection_cache counter\n\
+         # HELP keybound_introspection_cache Introspections that the shared store answered, or did not.\n",
+        "# TYPE keybound_binding_skipped counter\n\
+         # HELP keybound_binding_skipped Allowed requests whose proof of possession was not checked, by the method that let them in.\n",
+        "# TYPE keybound_revocations counter\n# HELP keybound_revocations Tokens that a logout revoked, or could not.\n",
+        "# TYPE keybound_as_requests counter\n\
+         # HELP keybound_as_requests Requests to the authorization server, by how they ended.\n",
+        "# TYPE keybound_as_request_duration_seconds histogram\n\
+         # HELP keybound_as_request_duration_seconds How long requests to the authorization server took.\n",
+    ];
+
+    /// A page with these samples behind the head of their family.
+    fn page_of(samples: [&str; 6]) -> String {
+        let families = HEADS.iter().zip(samples).map(|(head, samples)| format!("{head}{samples}"));
+        families.chain(["# EOF\n".to_owned()]).collect()
+    }
+
+    fn put(page: &mut Page, metrics: &Metrics) {
+        page.add(&metrics.describe(), &metrics.values().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn openmetrics_a_page_has_the_head_of_every_family_and_the_counters_that_counted() {
+        let metrics = Metrics::new(vec!["i".into()], false);
+        let mut page = Page::default();
+        assert_eq!(page.to_string(), "# EOF\n");
+        put(&mut page, &metrics);
+        assert_eq!(page.to_string(), page_of([""; 6]));
+        metrics.decided(0, Source::Hit, Reason::Allowed);
+        metrics.decided(0, Source::Hit, Reason::Allowed);
+        metrics.revoked(true);
+        let mut page = Page::default();
+        put(&mut page, &metrics);
+        let requests = "keybound_requests_total{issuer=\"i\",decision=\"allow\",reason=\"allowed\",cache=\"hit\"} 2\n";
+        let revocations = "keybound_revocations_total{result=\"done\"} 1\n";
+        assert_eq!(page.to_string(), page_of([requests, "", "", revocations, "", ""]));
+    }
+
+    #[test]
+    fn openmetrics_a_histogram_is_on_a_page_with_all_its_buckets_and_its_sum_in_seconds() {
+        let metrics = Metrics::new(vec!["i".into(), "j".into()], false);
+        let answer = FetchAnswer { status: 200, elapsed_us: 1_030_000, ..FetchAnswer::failed(Outcome::Answered) };
+        metrics.fetched(1, Endpoint::Jwks, &answer.into());
+        let mut page = Page::default();
+        put(&mut page, &metrics);
+        // Of the first issuer, and of the other endpoints, there is nothing at all.
+        let labels = "issuer=\"j\",endpoint=\"jwks\"";
+        let name = "keybound_as_request_duration_seconds";
+        let mut histogram = String::new();
+        for (le, n) in BUCKETS.iter().map(|(_, le)| (*le, u64::from(*le == "2.5"))).chain([("+Inf", 1)]) {
+            histogram.push_str(&format!("{name}_bucket{{{labels},le=\"{le}\"}} {n}\n"));
+        }
+        histogram.push_str(&format!("{name}_count{{{labels}}} 1\n{name}_sum{{{labels}}} 1.030000\n"));
+        let requests = format!("keybound_as_requests_total{{{labels},outcome=\"ok\"}} 1\n");
+        assert_eq!(page.to_string(), page_of(["", "", "", "", &requests, &histogram]));
+    }
+
+    #[test]
+    fn openmetrics_what_several_engines_count_is_on_a_page_once_and_added_up() {
+        let (one, two) = (Metrics::new(vec!["i".into()], false), Metrics::new(vec!["j".into(), "i".into()], false));
+        let answer = FetchAnswer { status: 200, elapsed_us: 500_000, ..FetchAnswer::failed(Outcome::Answered) };
+        for (metrics, place) in [(&one, 0), (&two, 1)] {
+            metrics.decided(place, Source::Hit, Reason::Allowed);
+            metrics.fetched(place, Endpoint::Jwks, &answer.into());
+        }
+        // What only the second has stands behind, in the family that is there.
+        two.decided(0, Source::Miss, Reason::NoToken);
+        two.fetched(0, Endpoint::Jwks, &answer.into());
+        let mut page = Page::default();
+        put(&mut page, &one);
+        put(&mut page, &two);
+        let text = page.to_string();
+        assert_eq!(text.matches("# TYPE").count(), HEADS.len());
+        let requests: Vec<&str> = text.lines().filter(|line| line.starts_with("keybound_requests_total")).collect();
+        assert_eq!(
+            requests,
+            [
+                "keybound_requests_total{issuer=\"i\",decision=\"allow\",reason=\"allowed\",cache=\"hit\"} 2",
+                "keybound_requests_total{issuer=\"j\",decision=\"deny\",reason=\"no_token\",cache=\"miss\"} 1",
+            ]
+        );
+        let times: Vec<&str> = text.lines().filter(|line| line.starts_with("keybound_as_request_duration")).collect();
+        assert_eq!(times.len(), 2 * HISTOGRAM);
+        for (times, issuer, n) in [(&times[..HISTOGRAM], "i", 2), (&times[HISTOGRAM..], "j", 1)] {
+            assert!(times.iter().all(|line| line.contains(&format!("issuer=\"{issuer}\""))), "{times:?}");
+            assert!(times[COUNT].ends_with(&format!("}} {n}")), "{}", times[COUNT]);
+            assert!(times[SUM].ends_with(&format!("}} {}.{}00000", n / 2, n % 2 * 5)), "{}", times[SUM]);
+        }
+        // A sum that is too large for a number is the largest one.
+        let described = one.describe();
+        let mut page = Page::default();
+        page.add(&described, &vec![u64::MAX; described.len()]);
+        page.add(&described, &vec![1; described.len()]);
+        let largest = format!("reason=\"allowed\",cache=\"hit\"}} {}\n", u64::MAX);
+        assert!(page.to_string().contains(&largest));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{config, without};
-use keybound::Verifier;
-use keybound::engine::OPTIONS;
+use keybound::engine::{OPTIONS, Setting};
+use keybound::{Engine, Verifier};
 use serde_json::{Value, json};
 
 fn refused(change: impl FnOnce(&mut Value)) -> String {
@@ -48,6 +48,52 @@ fn every_option_refuses_wrong_types_and_names_itself() {
             assert!(harmless || names_itself, "{name} {value}: {message}");
         }
     }
+}
+
+fn set(change: impl FnOnce(&mut Value), settings: &[(&str, &str)]) -> String {
+    let settings: Vec<Setting<'_>> =
+        settings.iter().map(|&(name, value)| Setting { name, value, is_default: false }).collect();
+    match Engine::with_settings(&config(change), &settings) {
+        Ok(_) => "accepted".to_owned(),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn a_setting_is_an_array_where_its_option_is_one_and_else_it_is_set_once() {
+    for option in OPTIONS {
+        let is_array = option.kind.starts_with("array");
+        let once = set(|c| without(c, option.name), &[(option.name, "x")]);
+        assert!(!once.contains("must be an array"), "{once}");
+        // Its type is that of another option, by name.
+        assert!(!option.kind.starts_with("as ") || option.kind == "as `client_auth`", "{}", option.kind);
+        if !option.kind.starts_with("boolean") && !option.kind.starts_with("number") {
+            let twice = set(|c| without(c, option.name), &[(option.name, "x"), (option.name, "y")]);
+            assert_eq!(twice == format!("{}: is set twice", option.name), !is_array, "{twice}");
+        }
+    }
+}
+
+#[test]
+fn a_setting_is_held_to_what_its_option_is() {
+    for (name, good, bad, message) in [
+        ("leeway", "60", "61", "leeway: must be a whole number from 0 to 60"),
+        ("leeway", "0", "-1", "leeway: must be a whole number from 0 to 60"),
+        ("leeway", "1", "1s", "leeway: must be a number, seconds, 0 to 60"),
+        ("hide_credentials", "false", "off", "hide_credentials: must be a boolean"),
+        ("proof_of_possession_mtls", "off", "of", "proof_of_possession_mtls: must be strict, optional or off"),
+        ("realm", "a b", "a\"b", "realm: "),
+        ("audience_required", "a", "", "audience_required: an entry holds no word"),
+        ("leeway", "1", "", "leeway: must be a number, seconds, 0 to 60"),
+    ] {
+        assert_eq!(set(|_| {}, &[(name, good)]), "accepted", "{name} {good}");
+        let refused = set(|_| {}, &[(name, bad)]);
+        assert!(refused.starts_with(message), "{name} {bad}: {refused}");
+    }
+    assert_eq!(
+        set(|_| {}, &[("scope_required", "a")]),
+        "scope_required: unknown option; did you mean scopes_required?"
+    );
 }
 
 #[test]

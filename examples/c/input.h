@@ -144,7 +144,7 @@ check_abi(void)
 static inline int
 check_needs(const kb_engine *engine)
 {
-    if (kb_engine_needs(engine) == 0) {
+    if ((kb_engine_needs(engine) & KB_NEEDS_HTTP) == 0) {
         return 0;
     }
 

@@ -120,7 +120,7 @@ impl Target {
 }
 
 /// The authority of a URL, and its path and query, as they are written.
-pub(crate) fn split(url: &str) -> (&str, &str) {
+pub fn split(url: &str) -> (&str, &str) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     match rest.find(['/', '?']).and_then(|end| rest.split_at_checked(end)) {
         Some(parts) => parts,
@@ -723,6 +723,21 @@ mod tests {
         let name = |last: usize| format!("https://{0}.{0}.{0}.{1}/", "x".repeat(63), "x".repeat(last));
         assert!(target(&name(61)).is_ok());
         assert!(target(&name(62)).is_err());
+    }
+
+    #[test]
+    fn a_url_is_its_authority_and_its_target_as_they_are_written() {
+        for (url, authority, target) in [
+            ("https://as.example", "as.example", "/"),
+            ("HTTPS://AS.Example:443/Token", "AS.Example:443", "/Token"),
+            ("https://as.example:8443/a/../b?x=%2F&y=a:b@c?/", "as.example:8443", "/a/../b?x=%2F&y=a:b@c?/"),
+            ("https://as.example/?x=https://y", "as.example", "/?x=https://y"),
+            ("https://as.example?x=/https://y", "as.example", "?x=/https://y"),
+            ("https://[2001:DB8:0::1]:8443/x", "[2001:DB8:0::1]:8443", "/x"),
+        ] {
+            assert!(Target::parse(url).is_ok());
+            assert_eq!(super::split(url), (authority, target), "{url}");
+        }
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub(crate) fn apply(config: &[u8], settings: &[Setting<'_>]) -> Result<Vec<u8>, 
     }
     let kept = members.iter().filter(|(name, _)| !set.iter().any(|(own, _)| own == name));
     let kept = kept.map(|(name, value)| format!("{}:{value}", Value::Str(name.clone())));
-    let all: Vec<String> = kept.chain(set.iter().map(|(name, value)| format!("\"{name}\":{value}"))).collect();
+    let all: Vec<String> =
+        kept.chain(set.iter().map(|(name, value)| format!("{}:{value}", Value::Str(Cow::Borrowed(name))))).collect();
     Ok(format!("{{{}}}", all.join(",")).into_bytes())
 }
 
@@ -107,5 +108,13 @@ mod tests {
             Err("realm: is set twice".to_owned())
         );
         assert!(applied("[]", &[]).is_err());
+    }
+
+    #[test]
+    fn a_name_sets_no_other_option() {
+        assert_eq!(
+            applied("{}", &[("a\":true,\"report_only", "true", false)]).as_deref(),
+            Ok(r#"{"a\":true,\"report_only":"true"}"#)
+        );
     }
 }

@@ -129,7 +129,7 @@ pub struct kb_fetch {
     pub once: u32,
     /// Host of the URL, with the port where the URL has one
     pub authority: kb_str,
-    /// Path and query of the URL
+    /// Path and query of the URL, as they are written; `/` where it has neither
     pub target: kb_str,
 }
 
@@ -514,8 +514,6 @@ pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_f
             let fetch = check.fetch()?;
             let (authority, target) = http::split(&fetch.url);
             Ok(kb_fetch {
-                authority: kb_str::of(authority.as_bytes()),
-                target: kb_str::of(target.as_bytes()),
                 struct_size: size_of::<kb_fetch>(),
                 method: kb_str::of(fetch.method.as_bytes()),
                 url: kb_str::of(fetch.url.as_bytes()),
@@ -530,6 +528,8 @@ pub unsafe extern "C" fn kb_check_fetch(check: *const kb_check, fetch: *mut kb_f
                 read_timeout_ms: fetch.timeouts.read,
                 timeout_ms: fetch.timeouts.total,
                 once: u32::from(fetch.once),
+                authority: kb_str::of(authority.as_bytes()),
+                target: kb_str::of(target.as_bytes()),
             })
         })
     }

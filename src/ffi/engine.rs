@@ -77,7 +77,7 @@ impl kb_setting {
             return Err(KB_E_NULL);
         };
         match (str::from_utf8(name), str::from_utf8(value)) {
-            (Ok(name), Ok(value)) if self.flags & !KB_SETTING_DEFAULT == 0 => {
+            (Ok(name), Ok(value)) if self.flags & !KB_SETTING_DEFAULT == 0 && self.reserved == 0 => {
                 Ok(Setting { name, value, is_default: self.flags & KB_SETTING_DEFAULT != 0 })
             }
             _ => Err(KB_E_ARGUMENT),
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn kb_engine_new(
 /// `KB_OK`; free the handle with `kb_engine_free()`.
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_CONFIG`; `KB_E_ARGUMENT`: an unknown flag, or text that is not UTF-8.
+/// `KB_E_NULL`; `KB_E_CONFIG`; `KB_E_ARGUMENT`: an unknown flag, `reserved` is not 0, or text that is not UTF-8.
 ///
 /// # Safety
 /// As for `kb_engine_new()`; `settings` has `count` elements, whose pointers have the given lengths.

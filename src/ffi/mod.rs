@@ -397,7 +397,8 @@ pub unsafe extern "C" fn kb_ssl_asks_certificate(ssl: *mut c_void) -> i32 {
 /// - `out`: `KB_THUMBPRINT_SIZE` bytes, filled with 43 characters of base64url and a NUL
 ///
 /// # Errors
-/// `KB_E_NULL`; `KB_E_NO_OPENSSL`; `KB_E_RANGE`: there is no certificate; `KB_E_CERTIFICATE`: one that is too large.
+/// `KB_E_NULL`; `KB_E_NO_OPENSSL`; `KB_E_STATE`: the handshake is not complete, so no key is proved; `KB_E_RANGE`: there is no certificate;
+/// `KB_E_CERTIFICATE`: one that is too large.
 ///
 /// # Safety
 /// `ssl` is NULL, or a live connection that no other thread uses meanwhile; `out` has room.
@@ -410,6 +411,10 @@ pub unsafe extern "C" fn kb_ssl_thumbprint(ssl: *mut c_void, out: *mut [u8; KB_T
         let Some(openssl) = openssl::functions() else {
             return KB_E_NO_OPENSSL;
         };
+        // SAFETY: the caller's, and not NULL.
+        if unsafe { openssl.early(ssl) } {
+            return KB_E_STATE;
+        }
         // SAFETY: the caller's, and not NULL.
         match unsafe { openssl.identity(ssl) } {
             Ok(Some(identity)) => match primitives::terminated(&identity.thumbprint.to_base64url()) {

@@ -25,10 +25,10 @@ static const char   jwk[] =  /* RFC 7638 section 3.1 */
     "zKnqDKgw\",\"e\":\"AQAB\",\"alg\":\"RS256\",\"kid\":\"2011-04-29\"}";
 
 
-/* An engine with a configuration of the files, and options that begin with a comma. */
+/* An engine with a configuration of the files, options that begin with a comma, and options of the host's own. */
 
 static kb_engine *
-engine_with(const data_t *base, const char *options)
+engine_set(const data_t *base, const char *options, const kb_setting *settings, size_t count)
 {
     char        text[sizeof(base->bytes)];
     size_t      len;
@@ -39,12 +39,19 @@ engine_with(const data_t *base, const char *options)
     len += (size_t) snprintf(text + len, sizeof(text) - len, "%s}", options);
 
     if (base->bytes[base->len - 1] != '}'
-        || kb_engine_new((const uint8_t *) text, len, &made, NULL, 0, NULL) != KB_OK)
+        || kb_engine_new_with((const uint8_t *) text, len, settings, count, &made, NULL, 0, NULL) != KB_OK)
     {
         exit(3);
     }
 
     return made;
+}
+
+
+static kb_engine *
+engine_with(const data_t *base, const char *options)
+{
+    return engine_set(base, options, NULL, 0);
 }
 
 
@@ -64,11 +71,12 @@ is_empty(const kb_decision *d)
 }
 
 
-#define check_refused(...)   FROM_HERE(check_refused_(__VA_ARGS__))
-#define check_invalid(...)   FROM_HERE(check_invalid_(__VA_ARGS__))
-#define check_match(...)     FROM_HERE(check_match_(__VA_ARGS__))
-#define check_verified(...)  FROM_HERE(check_verified_(__VA_ARGS__))
-#define check_allowed(...)   FROM_HERE(check_allowed_(__VA_ARGS__))
+#define check_refused(...)       FROM_HERE(check_refused_(__VA_ARGS__))
+#define check_invalid(...)       FROM_HERE(check_invalid_(__VA_ARGS__))
+#define check_invalid_with(...)  FROM_HERE(check_invalid_with_(__VA_ARGS__))
+#define check_match(...)         FROM_HERE(check_match_(__VA_ARGS__))
+#define check_verified(...)      FROM_HERE(check_verified_(__VA_ARGS__))
+#define check_allowed(...)       FROM_HERE(check_allowed_(__VA_ARGS__))
 
 
 static void
@@ -89,13 +97,20 @@ check_refused_(const kb_engine *e, const kb_facts *facts, const char *code, uint
 
 
 static void
-check_invalid_(const kb_facts *facts, int32_t status)
+check_invalid_with_(const kb_engine *e, const kb_facts *facts, int32_t status)
 {
     kb_decision  decision;
 
     decision = old_allow();
-    CHECK_EQ(kb_engine_decide(engine, facts, &decision), status);
+    CHECK_EQ(kb_engine_decide(e, facts, &decision), status);
     CHECK(is_empty(&decision));
+}
+
+
+static void
+check_invalid_(const kb_facts *facts, int32_t status)
+{
+    check_invalid_with_(engine, facts, status);
 }
 
 
@@ -307,6 +322,38 @@ make_engine(const uint8_t *text, size_t len, void **out, uint8_t *buf, size_t ca
 }
 
 
+/* Likewise with options of the host's own. */
+
+static kb_setting
+setting_of(const char *name, const char *value, uint32_t flags)
+{
+    kb_setting  setting;
+
+    memset(&setting, 0, sizeof(setting));
+    setting.name = str_of(name);
+    setting.value = str_of(value);
+    setting.flags = flags;
+
+    return setting;
+}
+
+
+static int32_t
+make_engine_with(const uint8_t *text, size_t len, void **out, uint8_t *buf, size_t cap, size_t *buf_len)
+{
+    int32_t      status;
+    kb_engine   *made;
+    kb_setting   setting;
+
+    made = (kb_engine *) *out;
+    setting = setting_of("realm", "api", 0);
+    status = kb_engine_new_with(text, len, &setting, 1, &made, buf, cap, buf_len);
+    *out = made;
+
+    return status;
+}
+
+
 static void
 check_errors(make_pt make)
 {
@@ -387,6 +434,181 @@ test_engine_new(void)
     CHECK_EQ(kb_engine_new(config.bytes, config.len, &made, buf, sizeof(buf), &len), KB_OK);
     CHECK(untouched(&len) && untouched(&buf));
     kb_engine_free(made);
+}
+
+
+/* An option of the host's own is there in place of the configuration's, or only where that has none. */
+
+static void
+test_settings_place(void)
+{
+    size_t        i;
+    kb_facts      facts;
+    kb_engine    *made;
+    kb_setting    setting;
+    kb_decision   decision;
+
+    static const struct {
+        const char  *option;
+        uint32_t     flags, step;
+    } rows[] = {
+        { "", 0, KB_STEP_ALLOW },
+        { "", KB_SETTING_DEFAULT, KB_STEP_ALLOW },
+        { ",\"proof_of_possession_mtls\":\"strict\"", 0, KB_STEP_ALLOW },
+        { ",\"proof_of_possession_mtls\":\"strict\"", KB_SETTING_DEFAULT, KB_STEP_RESPOND },
+    };
+
+    facts = facts_of(&other, KB_CERT_DER);
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        setting = setting_of("proof_of_possession_mtls", "off", rows[i].flags);
+        made = engine_set(&bare, rows[i].option, &setting, 1);
+        decide(made, &facts, &decision);
+        CHECK_EQ(decision.step, rows[i].step);
+        kb_engine_free(made);
+
+        /* None at all. */
+
+        made = engine_set(&bare, rows[i].option, NULL, 0);
+        check_refused(made, &facts, "certificate_mismatch", 401);
+        kb_engine_free(made);
+    }
+}
+
+
+/* The text becomes what the option is: of an array, the settings of its name are the elements. */
+
+static void
+test_settings_types(void)
+{
+    kb_str        warning;
+    uint8_t       value[] = "https://api.example";
+    kb_facts      facts;
+    kb_engine    *made;
+    kb_setting    settings[3];
+    kb_decision   decision;
+
+    facts = facts_of(&der, KB_CERT_DER);
+
+    settings[0] = setting_of("audience_required", "https://other.example", 0);
+    settings[1] = setting_of("realm", "api", 0);
+    settings[2] = setting_of("audience_required", (const char *) value, 0);
+    made = engine_set(&bare, ",\"realm\":\"old\"", settings, 3);
+    fill(&value);
+    fill(&settings);
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+    facts = facts_of(&other, KB_CERT_DER);
+    decide(made, &facts, &decision);
+    CHECK(str_is(decision.response.www_authenticate, "Bearer realm=\"api\", error=\"invalid_token\""));
+    kb_engine_free(made);
+
+    /* One of them alone, and both in one. */
+
+    facts = facts_of(&der, KB_CERT_DER);
+    settings[0] = setting_of("audience_required", "https://other.example", 0);
+    made = engine_set(&bare, "", settings, 1);
+    check_refused(made, &facts, "audience_mismatch", 401);
+    kb_engine_free(made);
+    settings[0] = setting_of("audience_required", "https://other.example https://api.example", 0);
+    made = engine_set(&bare, "", settings, 1);
+    check_refused(made, &facts, "audience_mismatch", 401);
+    kb_engine_free(made);
+
+    /* A number, and a boolean. */
+
+    facts.now_s = NOW + 1800 + 59;
+    check_refused(bare_engine, &facts, "token_expired", 401);
+    settings[0] = setting_of("leeway", "60", 0);
+    made = engine_set(&bare, "", settings, 1);
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_ALLOW);
+    CHECK_EQ(kb_engine_report_only(made), 0);
+    kb_engine_free(made);
+    settings[0] = setting_of("report_only", "true", 0);
+    made = engine_set(&bare, "", settings, 1);
+    CHECK_EQ(kb_engine_report_only(made), 1);
+    CHECK_EQ(kb_engine_warning(made, 0, &warning), KB_OK);
+    kb_engine_free(made);
+    settings[0] = setting_of("report_only", "false", 0);
+    made = engine_set(&bare, ",\"report_only\":true", settings, 1);
+    CHECK_EQ(kb_engine_report_only(made), 0);
+    kb_engine_free(made);
+}
+
+
+static void
+test_settings_errors(void)
+{
+    size_t       i, len;
+    uint8_t      message[256];
+    kb_engine   *made;
+    kb_setting   settings[2];
+
+    static const struct {
+        const char  *name, *value;
+        uint32_t     flags, reserved;
+        int32_t      status;
+        const char  *message;
+    } rows[] = {
+        { "realm", "b", 0, 0, KB_E_CONFIG, "realm: is set twice" },
+        { "realm", "b", KB_SETTING_DEFAULT, 0, KB_E_CONFIG, "realm: is set twice" },
+        { "isuer", "b", 0, 0, KB_E_CONFIG, "isuer: unknown option; did you mean issuer?" },
+        { "realm\":\"b\",\"report_only", "true", 0, 0, KB_E_CONFIG, "realm\":\"b\",\"report_only: unknown option; " },
+        { "", "b", 0, 0, KB_E_CONFIG, ": unknown option; " },
+        { "leeway", "1s", 0, 0, KB_E_CONFIG, "leeway: must be a number, seconds, 0 to 60" },
+        { "leeway", "61", 0, 0, KB_E_CONFIG, "leeway: must be a whole number from 0 to 60" },
+        { "report_only", "on", 0, 0, KB_E_CONFIG, "report_only: must be a boolean" },
+        { "audience_required", "", 0, 0, KB_E_CONFIG, "audience_required: an entry holds no word" },
+        { "leeway", "1", 2, 0, KB_E_ARGUMENT, NULL },
+        { "leeway", "1", 0x80000000 | KB_SETTING_DEFAULT, 0, KB_E_ARGUMENT, NULL },
+        { "leeway", "1", 0, 1, KB_E_ARGUMENT, NULL },
+        { "realm\xff", "b", 0, 0, KB_E_ARGUMENT, NULL },
+        { "unauthorized_error_message", "\xc3", 0, 0, KB_E_ARGUMENT, NULL },
+        { NULL, "b", 0, 0, KB_E_NULL, NULL },
+        { "leeway", NULL, 0, 0, KB_E_NULL, NULL },
+        { "leeway", "1", 0, 0, KB_OK, NULL },
+        { "leeway", "1", KB_SETTING_DEFAULT, 0, KB_OK, NULL },
+        { "unauthorized_error_message", "\xc3\xab", 0, 0, KB_OK, NULL },
+    };
+
+    settings[0] = setting_of("realm", "a", 0);
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        settings[1] = setting_of(rows[i].name, rows[i].value, rows[i].flags);
+        settings[1].reserved = rows[i].reserved;
+        fill(&len);
+        fill(&made);
+        fill(&message);
+        CHECK_EQ(kb_engine_new_with(bare.bytes, bare.len, settings, 2, &made, message, sizeof(message), &len), rows[i].status);
+        CHECK_EQ(untouched(&made), rows[i].status != KB_OK);
+
+        if (rows[i].message == NULL) {
+            CHECK(untouched(&message) && untouched(&len));
+
+        } else if (memcmp(message, rows[i].message, strlen(rows[i].message)) != 0) {
+            complain(rows[i].message, __FILE__, __LINE__);
+        }
+
+        if (rows[i].status == KB_OK) {
+            kb_engine_free(made);
+        }
+    }
+
+    /* A name without an end is none. */
+
+    settings[0].name.len = SIZE_MAX;
+    fill(&made);
+    CHECK_EQ(kb_engine_new_with(bare.bytes, bare.len, settings, 1, &made, NULL, 0, NULL), KB_E_NULL);
+    CHECK_EQ(kb_engine_new_with(bare.bytes, bare.len, NULL, 1, &made, NULL, 0, NULL), KB_E_NULL);
+    CHECK(untouched(&made));
+    settings[0] = setting_of("realm", "a", 0);
+    CHECK_EQ(kb_engine_new_with(bare.bytes, bare.len, settings, 1, NULL, NULL, 0, NULL), KB_E_NULL);
+    CHECK_EQ(kb_engine_new_with(NULL, bare.len, settings, 1, &made, NULL, 0, NULL), KB_E_NULL);
+
+    /* A configuration that the options do not mend is refused as without them. */
+
+    check_errors(make_engine_with);
 }
 
 
@@ -579,6 +801,7 @@ test_report_only(void)
         CHECK_EQ(kb_check_step(decision.check), KB_STEP_ALLOW);
         CHECK_EQ(kb_check_reason(decision.check), decision.reason);
         CHECK_EQ(kb_check_claims(decision.check, &s), KB_E_RANGE);
+        CHECK_EQ(kb_check_claim(decision.check, (const uint8_t *) "sub", 3, &s), KB_E_RANGE);
         CHECK_EQ(kb_check_header(decision.check, 0, &name, &value), KB_E_RANGE);
         CHECK_EQ(kb_check_response_header(decision.check, 0, &name, &value), KB_E_RANGE);
         CHECK_EQ(kb_check_response(decision.check, &response), KB_E_STATE);
@@ -590,6 +813,7 @@ test_report_only(void)
         CHECK_EQ(decision.reason, KB_REASON_ALLOWED);
         CHECK_EQ(decision.token_id, 0);
         CHECK_EQ(kb_check_claims(decision.check, &s), KB_OK);
+        CHECK_EQ(kb_check_claim(decision.check, (const uint8_t *) "sub", 3, &s), KB_OK);
         kb_check_free(decision.check);
     }
 
@@ -910,8 +1134,8 @@ test_http(void)
 
     CHECK_EQ(kb_engine_needs(NULL), 0);
     CHECK_EQ(kb_engine_needs(bare_engine), 0);
-    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP);
-    CHECK_EQ(kb_engine_needs(forms), KB_NEEDS_HTTP | KB_NEEDS_FORM);
+    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP | KB_NEEDS_FETCH);
+    CHECK_EQ(kb_engine_needs(forms), KB_NEEDS_HTTP | KB_NEEDS_FORM | KB_NEEDS_FETCH);
     CHECK_EQ(kb_engine_needs(sessions), KB_NEEDS_HTTP | KB_NEEDS_STORE);
 
     /* Without it, nobody is let through: not even by a token. */
@@ -1021,16 +1245,179 @@ test_http(void)
 }
 
 
+/* All headers of a request, as a host has them: the decision is that of the members. */
+
+static void
+test_http_headers(void)
+{
+    size_t        i, k;
+    kb_str       *members[7];
+    kb_http       http;
+    kb_facts      facts;
+    kb_engine    *made;
+    kb_header     headers[3];
+    const char   *code;
+    kb_decision   decision;
+
+    static const struct {
+        const char  *headers[3][2];
+        const char  *code;
+        int          is_page;
+    } rows[] = {
+        { { { NULL } }, "no_token", 0 },
+        { { { "Accept", "text/html" } }, "no_token", 1 },
+        { { { "ACCEPT", "text/html" } }, "no_token", 1 },
+        { { { "accep", "text/html" }, { "accepts", "text/html" }, { "", "text/html" } }, "no_token", 0 },
+        { { { "Accept", "application/json" }, { "X-Other", "x" }, { "accept", "text/html" } }, "no_token", 1 },
+        { { { "Cookie", "a=b" } }, "no_token", 0 },
+        { { { "Cookie", "__Host-session=x" } }, "session_invalid", 0 },
+        { { { "Cookie", "a=b" }, { "cookie", "__Host-session=x" }, { "Cookie", "c=d" } }, "session_invalid", 0 },
+        { { { "Cookie", "" }, { "Cookie", "__Host-session=x" } }, "session_invalid", 0 },
+        { { { "Refresh-Token", "x" } }, NULL, 0 },
+        { { { "refresh_token", "x" } }, NULL, 0 },
+        { { { "Refresh-Token", "" } }, "no_token", 0 },
+        { { { "Refresh-Token", "x" }, { "Refresh-Token", "x" } }, "credentials_malformed", 0 },
+        { { { "Refresh-Token", "x" }, { "Refresh_Token", "y" } }, "credentials_malformed", 0 },
+    };
+
+    made = engine_with(&bare, ",\"client_id\":\"web\",\"client_secret\":\"secret\","
+                              "\"auth_methods\":[\"session\",\"bearer\",\"refresh_token\"],"
+                              "\"proof_of_possession_auth_methods_validation\":false,"
+                              "\"session_secret\":\"0123456789abcdef0123456789abcdef\","
+                              "\"store_secret\":\"0123456789abcdef0123456789abcdef\"");
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.authorization = str_of(NULL);
+    facts.authorization_n = 0;
+    facts.http = &http;
+    memset(&http, 0, sizeof(http));
+    http.struct_size = sizeof(http);
+    http.method = str_of("GET");
+    http.host = str_of("api.example");
+    http.target = str_of("/");
+    http.headers = headers;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        for (k = 0; k < 3 && rows[i].headers[k][0] != NULL; k++) {
+            headers[k].name = str_of(rows[i].headers[k][0]);
+            headers[k].value = str_of(rows[i].headers[k][1]);
+        }
+
+        http.headers_n = k;
+        decide(made, &facts, &decision);
+
+        /* A refresh token is asked about. */
+
+        CHECK(decision.step == (rows[i].code != NULL ? KB_STEP_RESPOND : KB_STEP_STORE));
+
+        code = kb_reason_code(decision.reason);
+
+        if (rows[i].code != NULL && (code == NULL || strcmp(code, rows[i].code) != 0)) {
+            complain(code != NULL ? code : "no reason", __FILE__, __LINE__);
+        }
+
+        CHECK_EQ(decision.response.content_type.len > 4 && memcmp(decision.response.content_type.ptr, "text", 4) == 0,
+                 rows[i].is_page);
+        kb_check_free(decision.check);
+    }
+
+    /* None at all, and the header of a host that does not know of them. */
+
+    headers[0].name = str_of("Cookie");
+    headers[0].value = str_of("__Host-session=x");
+    http.headers_n = 1;
+    check_refused(made, &facts, "session_invalid", 401);
+    http.struct_size = offsetof(kb_http, headers);
+    check_refused(made, &facts, "no_token", 401);
+    http.struct_size = sizeof(http);
+    http.headers_n = 0;
+    check_refused(made, &facts, "no_token", 401);
+    http.headers = NULL;
+    http.headers_n = 1;
+    check_refused(made, &facts, "no_token", 401);
+
+    /* Either these or the members. What is too long to be real is not taken for absent. */
+
+    members[0] = &http.cookie;
+    members[1] = &http.accept;
+    members[2] = &http.origin;
+    members[3] = &http.fetch_site;
+    members[4] = &http.fetch_mode;
+    members[5] = &http.fetch_dest;
+    members[6] = &http.refresh_token;
+    http.headers = headers;
+
+    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        *members[i] = str_of("");
+        check_invalid_with(made, &facts, KB_E_ARGUMENT);
+        *members[i] = str_of(NULL);
+    }
+
+    headers[0].name.len = SIZE_MAX;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    headers[0].name = str_of("Cookie");
+    headers[0].value.len = SIZE_MAX;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    headers[0].value = str_of("__Host-session=x");
+    http.headers_n = SIZE_MAX;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.headers_n = 1;
+    check_refused(made, &facts, "session_invalid", 401);
+
+    kb_engine_free(made);
+}
+
+
+/* A store may not forget a session, as it may a document. */
+
+static void
+test_stored_session(void)
+{
+    kb_http       http;
+    kb_facts      facts;
+    kb_store      store;
+    kb_engine    *made;
+    kb_decision   decision;
+
+    made = engine_with(&bare, ",\"auth_methods\":[\"session\",\"bearer\"],\"session_storage\":\"store\","
+                              "\"session_secret\":\"0123456789abcdef0123456789abcdef\","
+                              "\"store_secret\":\"0123456789abcdef0123456789abcdef\"");
+    memset(&http, 0, sizeof(http));
+    http.struct_size = sizeof(http);
+    http.method = str_of("GET");
+    http.host = str_of("api.example");
+    http.target = str_of("/");
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.http = &http;
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+
+    memset(&store, 0, sizeof(store));
+    store.struct_size = sizeof(store);
+    CHECK_EQ(kb_check_store(decision.check, &store), KB_OK);
+    CHECK_EQ(store.operation, KB_STORE_PUT);
+    CHECK_EQ(store.flags, 0);
+    CHECK_EQ(store.ttl_s, 900);
+    kb_check_free(decision.check);
+    kb_engine_free(made);
+}
+
+
 static void
 test_no_openssl(void)
 {
     int        place;
+    uint8_t    out[KB_THUMBPRINT_SIZE];
     kb_facts   facts;
     kb_trust  *trust;
 
     CHECK_EQ(kb_ssl_supported(), 0);
     CHECK_EQ(kb_ssl_asks_certificate(&place), KB_E_NO_OPENSSL);
     CHECK_EQ(kb_ssl_asks_certificate(NULL), KB_E_NULL);
+
+    fill(&out);
+    CHECK_EQ(kb_ssl_thumbprint(&place, &out), KB_E_NO_OPENSSL);
+    CHECK_EQ(kb_ssl_thumbprint(NULL, &out), KB_E_NULL);
+    CHECK(untouched(&out));
 
     facts = facts_of(NULL, KB_CERT_NONE);
     facts.ssl = &place;
@@ -1183,6 +1570,7 @@ test_check_null(void)
     fill(&response);
     CHECK_EQ(kb_check_response(NULL, &response), KB_E_NULL);
     CHECK_EQ(kb_check_claims(NULL, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_claim(NULL, (const uint8_t *) "sub", 3, &value), KB_E_NULL);
     CHECK_EQ(kb_check_header(NULL, 0, &name, &value), KB_E_NULL);
     CHECK_EQ(kb_check_fetch(NULL, &fetch), KB_E_NULL);
     CHECK_EQ(kb_check_fetch_header(NULL, 0, &name, &value), KB_E_NULL);
@@ -1344,6 +1732,9 @@ main(int argc, char **argv)
     run_test("kb_confirmation_match", test_confirmation_match);
     run_test("kb_verifier_new: errors, and a message cut to fit", test_verifier_new);
     run_test("kb_engine_new: errors, and a message cut to fit", test_engine_new);
+    run_test("kb_engine_new_with: in place of an option, or where there is none", test_settings_place);
+    run_test("kb_engine_new_with: arrays, numbers, booleans", test_settings_types);
+    run_test("kb_engine_new_with: errors, and a message cut to fit", test_settings_errors);
     run_test("kb_verifier_verify", test_verifier_verify);
     run_test("claims outlive the verifier", test_claims);
     run_test("warnings and upstream headers of an engine", test_engine_lists);
@@ -1355,6 +1746,8 @@ main(int argc, char **argv)
     run_test("kb_engine_decide: wrong arguments, and no old decision stays", test_decide_arguments);
     run_test("structs of a later header", test_larger_structs);
     run_test("kb_http: who needs it, its size, and headers of an answer", test_http);
+    run_test("kb_http.headers: all headers in place of some members", test_http_headers);
+    run_test("a session in the store is not to be forgotten", test_stored_session);
     run_test("no OpenSSL in the process", test_no_openssl);
     run_test("an allowed check: claims, headers, answers nobody asked for", test_check);
     run_test("checks that are NULL", test_check_null);

@@ -16,8 +16,8 @@
 #define DISCOVER  "{\"issuer\":\"https://as.example\",\"audience_required\":[\"https://api.example\"]}"
 
 
-static uint8_t       config[4096], token[4096], header[4096], cert[4096], out[KB_THUMBPRINT_SIZE];
-static size_t        config_len, token_len, message_len, n;
+static uint8_t       config[4096], token[4096], header[4096], cert[4096], name[32], out[KB_THUMBPRINT_SIZE];
+static size_t        config_len, token_len, message_len, counters_n, n;
 static kb_str        der, s, t;
 static kb_tls        tls;
 static uint32_t      form, reason, number;
@@ -31,6 +31,7 @@ static kb_claims    *claims, *new_claims;
 static kb_engine    *engine, *discovering, *reporting, *new_engine;
 static kb_counter    counter;
 static kb_exchange  *exchange, *new_exchange;
+static kb_page      *page, *new_page;
 static kb_trust     *new_trust;
 static kb_verifier  *verifier, *new_verifier;
 static kb_decision   decision;
@@ -61,6 +62,7 @@ decide_panics(void)
     X(kb_reason_code, kb_reason_code(KB_REASON_ALLOWED) == NULL) \
     X(kb_ssl_supported, kb_ssl_supported() == 0) \
     X(kb_ssl_asks_certificate, kb_ssl_asks_certificate(&s) == KB_E_PANIC) \
+    X(kb_ssl_thumbprint, kb_ssl_thumbprint(&s, &out) == KB_E_PANIC && untouched(&out)) \
     X(kb_certificate_thumbprint, kb_certificate_thumbprint(der.ptr, der.len, form, &out) == KB_E_PANIC && untouched(&out)) \
     X(kb_jwk_thumbprint, kb_jwk_thumbprint(token, token_len, &out) == KB_E_PANIC && untouched(&out)) \
     X(kb_confirmation_match, \
@@ -77,6 +79,9 @@ decide_panics(void)
     X(kb_engine_new, \
       kb_engine_new(config, config_len, &new_engine, out, sizeof(out), &message_len) == KB_E_PANIC \
       && new_engine == NULL && untouched(&out) && untouched(&message_len)) \
+    X(kb_engine_new_with, \
+      kb_engine_new_with(config, config_len, NULL, 0, &new_engine, out, sizeof(out), &message_len) == KB_E_PANIC \
+      && new_engine == NULL && untouched(&out) && untouched(&message_len)) \
     X(kb_engine_warning, kb_engine_warning(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_engine_tls, kb_engine_tls(discovering, 0, &tls) == KB_E_PANIC && untouched(&tls)) \
     X(kb_engine_needs, kb_engine_needs(discovering) == 0) \
@@ -84,6 +89,12 @@ decide_panics(void)
     X(kb_engine_report_only, kb_engine_report_only(reporting) == 0) \
     X(kb_engine_counter, kb_engine_counter(engine, 0, &counter) == KB_E_PANIC && untouched(&counter)) \
     X(kb_engine_counters, kb_engine_counters(engine, values, 4096, &n) == KB_E_PANIC && untouched(&values) && untouched(&n)) \
+    X(kb_engine_counters_name, kb_engine_counters_name(engine, &name) == KB_E_PANIC && untouched(&name)) \
+    X(kb_engine_publish, kb_engine_publish(engine, values, counters_n) == KB_E_PANIC && untouched(&values)) \
+    X(kb_page_new, kb_page_new(&new_page) == KB_E_PANIC && new_page == NULL) \
+    X(kb_page_add, kb_page_add(page, engine, values, counters_n) == KB_E_PANIC) \
+    X(kb_page_text, kb_page_text(page, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_page_free, RETURNS(kb_page_free(page))) \
     X(kb_engine_response, kb_engine_response(engine, KB_REASON_CERTIFICATE_REFUSED, &response) == KB_E_PANIC) \
     X(kb_engine_upstream_header, kb_engine_upstream_header(engine, 0, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_engine_decide, decide_panics()) \
@@ -93,6 +104,7 @@ decide_panics(void)
     X(kb_check_response, kb_check_response(check, &response) == KB_E_PANIC && untouched(&response)) \
     X(kb_check_detail, kb_check_detail(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_claims, kb_check_claims(check, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_check_claim, kb_check_claim(check, (const uint8_t *) "sub", 3, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_header, kb_check_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
     X(kb_check_response_header, \
       kb_check_response_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \
@@ -145,6 +157,12 @@ test_afterwards(void)
     CHECK_EQ(decision.step, KB_STEP_ALLOW);
     kb_check_free(decision.check);
     kb_engine_free(made);
+
+    /* What a panic kept from the page is not there. */
+
+    CHECK_EQ(kb_page_text(page, &s), KB_OK);
+    CHECK(str_is(s, "# EOF\n"));
+    kb_page_free(page);
 
     /* A check that a panic kept from an answer lets nothing through. */
 
@@ -245,6 +263,8 @@ main(int argc, char **argv)
         || decision.step != KB_STEP_ALLOW || decision.check == NULL
         || kb_engine_new((const uint8_t *) REPORT, sizeof(REPORT) - 1, &reporting, NULL, 0, NULL) != KB_OK
         || kb_engine_report_only(reporting) != 1
+        || kb_page_new(&page) != KB_OK
+        || kb_engine_counters(engine, values, 4096, &counters_n) != KB_OK
         || make_waiting() != 0)
     {
         return 3;
@@ -257,6 +277,7 @@ main(int argc, char **argv)
     fill(&s);
     fill(&t);
     fill(&n);
+    fill(&name);
     fill(&tls);
     fill(&fetch);
     fill(&store);

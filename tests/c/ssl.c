@@ -74,6 +74,29 @@ make_engine(const char *config)
 }
 
 
+/* A certificate of exactly that many bytes: Ed25519 signatures all have one length. */
+
+static identity_t
+make_sized_identity(size_t size)
+{
+    size_t      padding;
+    uint8_t     der[MINT_DER_SIZE];
+    identity_t  identity;
+
+    identity.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    MUST(identity.key != NULL);
+
+    identity.cert = mint_certificate(identity.key, "large", 16000);
+    padding = 16000 + size - mint_der(identity.cert, der);
+    X509_free(identity.cert);
+
+    identity.cert = mint_certificate(identity.key, "large", padding);
+    MUST(mint_der(identity.cert, der) == size);
+
+    return identity;
+}
+
+
 /* Any certificate will do, as with `ssl_verify_client optional_no_ca`. */
 
 static int
@@ -292,6 +315,58 @@ test_missing(void)
 }
 
 
+/* What x5t#S256 would be (RFC 8705 section 3.1). Of this and of decisions, only the first reads the certificate. */
+
+static void
+test_thumbprint(void)
+{
+    char           expected[45];
+    uint8_t        out[KB_THUMBPRINT_SIZE];
+    SSL_CTX       *ctx;
+    identity_t     large;
+    connection_t   c;
+
+    fill(&out);
+    CHECK_EQ(kb_ssl_thumbprint(NULL, &out), KB_E_NULL);
+
+    c = connect_with(NULL);
+    CHECK_EQ(kb_ssl_thumbprint(c.server, &out), KB_E_RANGE);
+    end(c);
+
+    large = make_sized_identity(16385);
+    c = connect_with(&large);
+    CHECK_EQ(kb_ssl_thumbprint(c.server, &out), KB_E_CERTIFICATE);
+    end(c);
+    free_identity(large);
+
+    /* Before the handshake is complete no key is proved. */
+
+    ctx = make_server_context(FULL);
+    c = begin(ctx, &own, NULL);
+    CHECK_EQ(kb_ssl_thumbprint(c.server, &out), KB_E_STATE);
+    CHECK(untouched(&out));
+    shake_hands(c.server, c.client);
+
+    mint_thumbprint(expected, own.cert);
+    i2d_calls = 0;
+    CHECK_EQ(kb_ssl_thumbprint(c.server, NULL), KB_E_NULL);
+    CHECK_EQ(kb_ssl_thumbprint(c.server, &out), KB_OK);
+    CHECK(memcmp(out, expected, KB_THUMBPRINT_SIZE) == 0);
+    CHECK_EQ(i2d_calls, 2);
+    decide_reads(engine, c.server, "allowed", 0);
+    end(c);
+    SSL_CTX_free(ctx);
+
+    mint_thumbprint(expected, other.cert);
+    c = connect_with(&other);
+    decide_reads(engine, c.server, "certificate_mismatch", 2);
+    CHECK_EQ(kb_ssl_thumbprint(c.server, &out), KB_OK);
+    CHECK(memcmp(out, expected, KB_THUMBPRINT_SIZE) == 0);
+    CHECK_EQ(i2d_calls, 2);
+    end(c);
+}
+
+
 static void
 test_two_engines(void)
 {
@@ -402,6 +477,7 @@ test_early_data(void)
     int            rc, i;
     char           got[64];
     size_t         n;
+    uint8_t        out[KB_THUMBPRINT_SIZE];
     SSL_CTX       *ctx;
     SSL_SESSION   *session;
     connection_t   first, second;
@@ -424,6 +500,9 @@ test_early_data(void)
 
     MUST(SSL_get0_peer_certificate(second.server) != NULL);
     decide(engine, second.server, authorization, MINT_NOW, "early_data");
+    fill(&out);
+    CHECK_EQ(kb_ssl_thumbprint(second.server, &out), KB_E_STATE);
+    CHECK(untouched(&out));
 
     for (i = 0; i < 10 && rc != SSL_READ_EARLY_DATA_FINISH; i++) {
         (void) SSL_do_handshake(second.client);
@@ -434,6 +513,7 @@ test_early_data(void)
     ERR_clear_error();
     shake_hands(second.server, second.client);
     decide(engine, second.server, authorization, MINT_NOW, "allowed");
+    CHECK_EQ(kb_ssl_thumbprint(second.server, &out), KB_OK);
     end(first);
     end(second);
 
@@ -556,29 +636,6 @@ test_dup(void)
 
     SSL_SESSION_free(session);
     SSL_CTX_free(ctx);
-}
-
-
-/* A certificate of exactly that many bytes: Ed25519 signatures all have one length. */
-
-static identity_t
-make_sized_identity(size_t size)
-{
-    size_t      padding;
-    uint8_t     der[MINT_DER_SIZE];
-    identity_t  identity;
-
-    identity.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    MUST(identity.key != NULL);
-
-    identity.cert = mint_certificate(identity.key, "large", 16000);
-    padding = 16000 + size - mint_der(identity.cert, der);
-    X509_free(identity.cert);
-
-    identity.cert = mint_certificate(identity.key, "large", padding);
-    MUST(mint_der(identity.cert, der) == size);
-
-    return identity;
 }
 
 
@@ -828,6 +885,7 @@ main(void)
         run_with(tls, "the bound certificate, then remembered", test_bound);
         run_with(tls, "another certificate", test_mismatch);
         run_with(tls, "no certificate", test_missing);
+        run_with(tls, "kb_ssl_thumbprint", test_thumbprint);
         run_with(tls, "two engines, one connection", test_two_engines);
         run_with(tls, "an engine freed before the connection", test_engine_freed_first);
         run_with(tls, "dates on a kept connection", test_validity);

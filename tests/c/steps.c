@@ -212,6 +212,7 @@ test_introspection_request(void)
     fetch = fetch_of(check);
     CHECK(str_is(fetch.body, "token=2YotnFZFEjr1zCsicMWpAA%2B%2F%7E%3D%3D&token_type_hint=access_token&client_id=gate+%26+way"));
     CHECK(str_is(fetch.issuer, ISSUER));
+    CHECK(str_is(fetch.authority, "mtls.example:8443") && str_is(fetch.target, "/introspect?x=1"));
     CHECK_EQ(fetch.flight.len, 32);
     CHECK_EQ(fetch.max_body, 256 * 1024);
     CHECK_EQ(fetch.tls, 0);
@@ -474,6 +475,7 @@ test_discovery(void)
 
     check_fetches(check, "GET", ISSUER "/.well-known/openid-configuration", "metadata");
     fetch = fetch_of(check);
+    CHECK(str_is(fetch.authority, "as.example") && str_is(fetch.target, "/.well-known/openid-configuration"));
     CHECK(fetch.body.ptr == NULL);
     CHECK_EQ(fetch.flight.len, 32);
     answer = answer_of(404, NULL, str_of(NULL));
@@ -593,6 +595,7 @@ test_report_only(void)
         fill(&value);
         fill(&response);
         CHECK_EQ(kb_check_claims(check, &value), KB_E_RANGE);
+        CHECK_EQ(kb_check_claim(check, (const uint8_t *) "active", 6, &value), KB_E_RANGE);
         CHECK_EQ(kb_check_header(check, 0, &name, &value), KB_E_RANGE);
         CHECK_EQ(kb_check_response_header(check, 0, &name, &value), KB_E_RANGE);
         CHECK_EQ(kb_check_response(check, &response), KB_E_STATE);
@@ -632,7 +635,7 @@ fill_store(kb_check *check, entry_t *entry)
     CHECK_EQ(store.operation, KB_STORE_PUT);
     CHECK_EQ(store.ttl_s, 60);
     CHECK_EQ(store.delay_ms, 0);
-    CHECK_EQ(store.reserved, 0);
+    CHECK_EQ(store.flags, KB_STORE_CACHE);
     CHECK_EQ(store.key.len, sizeof(entry->key));
     CHECK(store.value.len > 0 && store.value.len <= sizeof(entry->value));
     memcpy(entry->key, store.key.ptr, sizeof(entry->key));
@@ -654,6 +657,7 @@ begin_stored(const kb_engine *engine, const entry_t *entry)
     check_step(check, KB_STEP_STORE);
     store = store_of(check);
     CHECK_EQ(store.operation, KB_STORE_GET);
+    CHECK_EQ(store.flags, 0);
     CHECK_EQ(store.key.len, 32);
     CHECK_EQ(store.value.len, 0);
     CHECK(entry == NULL || memcmp(store.key.ptr, entry->key, 32) == 0);
@@ -832,6 +836,10 @@ perform(map_t *map, kb_check *check)
     answer = KB_STORED;
     CHECK(store.ttl_s > 0);
 
+    /* Documents may be forgotten. Locks may not. */
+
+    CHECK_EQ(store.flags, store.operation == KB_STORE_PUT ? KB_STORE_CACHE : 0);
+
     switch (store.operation) {
     case KB_STORE_GET:
         answer = entry ? KB_STORE_FOUND : KB_STORE_ABSENT;
@@ -937,6 +945,7 @@ test_wrong_step(void)
     CHECK_EQ(kb_exchange_new(check, &exchange), KB_E_STATE);
     CHECK_EQ(kb_check_response(check, &response), KB_E_STATE);
     CHECK_EQ(kb_check_claims(check, &s), KB_E_STATE);
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "sub", 3, &s), KB_E_STATE);
     CHECK_EQ(kb_check_header(check, 0, &s, &t), KB_E_STATE);
     check_step(check, KB_STEP_STORE);
     CHECK_EQ(kb_check_stored(check, NOW, KB_STORE_ABSENT, str_of(NULL)), KB_OK);
@@ -948,6 +957,7 @@ test_wrong_step(void)
     CHECK_EQ(kb_check_store(check, &store), KB_E_STATE);
     CHECK_EQ(kb_check_response(check, &response), KB_E_STATE);
     CHECK_EQ(kb_check_claims(check, &s), KB_E_STATE);
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "sub", 3, &s), KB_E_STATE);
     CHECK_EQ(kb_check_header(check, 0, &s, &t), KB_E_STATE);
     CHECK_EQ(kb_check_reason(check), 0);
     check_step(check, KB_STEP_FETCH);
@@ -960,6 +970,7 @@ test_wrong_step(void)
     CHECK_EQ(kb_check_fetch(check, &fetch), KB_E_STATE);
     CHECK_EQ(kb_check_store(check, &store), KB_E_STATE);
     CHECK_EQ(kb_check_claims(check, &s), KB_E_STATE);
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "active", 6, &s), KB_E_STATE);
     CHECK_EQ(kb_exchange_new(check, &exchange), KB_E_STATE);
     CHECK(untouched(&s) && untouched(&t) && untouched(&fetch) && untouched(&store) && untouched(&response) && untouched(&exchange));
     check_ends(check, "token_inactive", 401, 0, NULL);
@@ -1108,6 +1119,7 @@ static void
 test_struct_sizes(void)
 {
     kb_check     *check;
+    kb_fetch      fetch;
     uint32_t      state;
     kb_engine    *engine;
     kb_exchange  *exchange;
@@ -1131,6 +1143,15 @@ test_struct_sizes(void)
     CHECK_EQ(kb_exchange_received(exchange, (const uint8_t *) response, sizeof(response) - 1, &state), KB_OK);
     check_struct(kb_answer, joined, kb_exchange_answer(exchange, arg));
     kb_exchange_free(exchange);
+
+    /* A host of an earlier header has a struct that ends with `once`. */
+
+    memset(&fetch, 0xa5, sizeof(fetch));
+    fetch.struct_size = offsetof(kb_fetch, authority);
+    CHECK_EQ(kb_check_fetch(check, &fetch), KB_OK);
+    CHECK(str_is(fetch.method, "POST"));
+    CHECK_EQ(fetch.once, 0);
+    CHECK(untouched(&fetch.authority) && untouched(&fetch.target));
 
     /* What a later header has behind an input means nothing to this library. */
 
@@ -1479,10 +1500,12 @@ test_shares(void)
 
     engine = new_engine(CLIENT, "");
     CHECK_EQ(kb_engine_shares(engine), 0);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_FETCH);
     kb_engine_free(engine);
 
-    engine = new_engine(CLIENT, SECRET("a"));
+    engine = new_engine(DISCOVER, SECRET("a"));
     CHECK_EQ(kb_engine_shares(engine), 1);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_FETCH);
     kb_engine_free(engine);
 
     CHECK_EQ(kb_engine_shares(NULL), 0);
@@ -1597,6 +1620,313 @@ test_counters(void)
 }
 
 
+/* Whether a page has this text, whole lines of it, and how often. */
+
+static int
+on_page(kb_str page, const char *lines)
+{
+    int     n;
+    size_t  i, len;
+
+    len = strlen(lines);
+
+    for (i = 0, n = 0; i + len <= page.len; i++) {
+        n += (i == 0 || page.ptr[i - 1] == '\n') && memcmp(page.ptr + i, lines, len) == 0;
+    }
+
+    return n;
+}
+
+
+#define TIMES(sample, labels) \
+    "keybound_as_request_duration_seconds_" sample "{issuer=\"" ISSUER "\",endpoint=\"introspection\"" labels "} "
+
+
+static void
+put_on_page(kb_page *page, const kb_engine *engine)
+{
+    size_t           n;
+    static uint64_t  values[4096];
+
+    CHECK_EQ(kb_engine_counters(engine, values, 4096, &n), KB_OK);
+    CHECK_EQ(kb_page_add(page, engine, values, n), KB_OK);
+}
+
+
+static void
+count(kb_engine *engine, const char *token, uint32_t elapsed_us)
+{
+    kb_check   *check;
+    kb_answer   answer;
+
+    check = begin(engine, str_of(token), &der);
+    answer = answer_of(200, JSON, str_of(active));
+    answer.elapsed_us = elapsed_us;
+    CHECK_EQ(kb_check_fetched(check, NOW, &answer), KB_OK);
+    check_ends(check, "allowed", 0, 0, NULL);
+}
+
+
+static void
+test_page(void)
+{
+    size_t           n;
+    kb_str           text;
+    kb_page         *page;
+    kb_engine       *one, *two;
+    static uint64_t  values[4096];
+
+    static const char  requests[] =
+        "# TYPE keybound_requests counter\n"
+        "# HELP keybound_requests Requests by decision and reason.\n";
+    static const char  times[] =
+        "# TYPE keybound_as_request_duration_seconds histogram\n"
+        "# HELP keybound_as_request_duration_seconds How long requests to the authorization server took.\n";
+
+    one = new_engine(CLIENT, "");
+    two = new_engine(CLIENT, ",\"realm\":\"two\"");
+    CHECK_EQ(kb_page_new(&page), KB_OK);
+    CHECK_EQ(kb_page_text(page, &text), KB_OK);
+    CHECK(str_is(text, "# EOF\n"));
+
+    /* What never counted is not there, the families are. */
+
+    put_on_page(page, one);
+    CHECK_EQ(kb_page_text(page, &text), KB_OK);
+    CHECK_EQ(on_page(text, requests), 1);
+    CHECK_EQ(on_page(text, times), 1);
+    CHECK_EQ(on_page(text, "keybound_"), 0);
+    CHECK_EQ(on_page(text, "# EOF\n"), 1);
+    kb_page_free(page);
+
+    /* A histogram is there with all its buckets, and in seconds. */
+
+    count(one, "Bearer a", 1500);
+    CHECK_EQ(kb_page_new(&page), KB_OK);
+    put_on_page(page, one);
+    CHECK_EQ(kb_page_text(page, &text), KB_OK);
+    CHECK_EQ(on_page(text, REQUESTS("allow", "allowed", "miss") " 1\n"), 1);
+    CHECK_EQ(on_page(text, FETCHES("ok") " 1\n"), 1);
+    CHECK_EQ(on_page(text, TIMES("bucket", ",le=\"0.005\"") "1\n" TIMES("bucket", ",le=\"0.01\"") "1\n"), 1);
+    CHECK_EQ(on_page(text, TIMES("bucket", ",le=\"+Inf\"") "1\n" TIMES("count", "") "1\n"), 1);
+    CHECK_EQ(on_page(text, TIMES("count", "") "1\n" TIMES("sum", "") "0.001500\n# EOF\n"), 1);
+    CHECK_EQ(on_page(text, "keybound_as_request_duration_seconds_"), 12);
+
+    /* What several engines count is there once, added up. The engines may go before the text is made. */
+
+    count(two, "Bearer a", 6000);
+    count(two, "Bearer b", 6000);
+    put_on_page(page, two);
+    kb_engine_free(two);
+    CHECK_EQ(kb_page_text(page, &text), KB_OK);
+    CHECK_EQ(on_page(text, requests), 1);
+    CHECK_EQ(on_page(text, REQUESTS("allow", "allowed", "miss") " 3\n"), 1);
+    CHECK_EQ(on_page(text, TIMES("bucket", ",le=\"0.005\"") "1\n" TIMES("bucket", ",le=\"0.01\"") "3\n"), 1);
+    CHECK_EQ(on_page(text, TIMES("count", "") "3\n" TIMES("sum", "") "0.013500\n# EOF\n"), 1);
+    CHECK_EQ(on_page(text, "keybound_as_request_duration_seconds_"), 12);
+
+    /* Wrong arguments change nothing. */
+
+    CHECK_EQ(kb_engine_counters(one, values, 4096, &n), KB_OK);
+    CHECK_EQ(kb_page_add(page, one, values, n - 1), KB_E_RANGE);
+    CHECK_EQ(kb_page_add(page, one, values, n + 1), KB_E_RANGE);
+    CHECK_EQ(kb_page_add(page, one, values, 0), KB_E_RANGE);
+    CHECK_EQ(kb_page_add(page, one, values, SIZE_MAX), KB_E_RANGE);
+    CHECK_EQ(kb_page_add(page, one, NULL, n), KB_E_NULL);
+    CHECK_EQ(kb_page_add(page, NULL, values, n), KB_E_NULL);
+    CHECK_EQ(kb_page_add(NULL, one, values, n), KB_E_NULL);
+    CHECK_EQ(kb_page_text(page, NULL), KB_E_NULL);
+    CHECK_EQ(kb_page_new(NULL), KB_E_NULL);
+    kb_engine_free(one);
+
+    CHECK_EQ(kb_page_text(page, &text), KB_OK);
+    CHECK_EQ(on_page(text, REQUESTS("allow", "allowed", "miss") " 3\n"), 1);
+    kb_page_free(page);
+
+    fill(&text);
+    CHECK_EQ(kb_page_text(NULL, &text), KB_E_NULL);
+    CHECK(untouched(&text));
+    kb_page_free(NULL);
+}
+
+
+/* Several processes add to sums that they share, what their own counters grew by. */
+
+static void
+test_publish(void)
+{
+    size_t           n, i;
+    kb_engine       *one, *two;
+    uint64_t         own[2];
+    static uint64_t  sums[4096], values[2][4096], before[4096];
+
+    one = new_engine(CLIENT, "");
+    two = new_engine(CLIENT, "");
+    CHECK_EQ(kb_engine_counters(one, values[0], 4096, &n), KB_OK);
+    memset(sums, 0, sizeof(sums));
+    sums[n] = 77;
+
+    count(one, "Bearer a", 1500);
+    CHECK_EQ(kb_engine_publish(one, sums, n), KB_OK);
+    CHECK_EQ(kb_engine_counters(one, values[0], 4096, &n), KB_OK);
+    CHECK(memcmp(sums, values[0], n * sizeof(sums[0])) == 0);
+
+    /* Nothing new, nothing added. Wrong arguments add nothing, and what was not added then comes later. */
+
+    CHECK_EQ(kb_engine_publish(one, sums, n), KB_OK);
+    CHECK(memcmp(sums, values[0], n * sizeof(sums[0])) == 0);
+    count(one, "Bearer b", 1500);
+    count(two, "Bearer c", 1500);
+    memcpy(before, sums, sizeof(sums));
+    CHECK_EQ(kb_engine_publish(one, sums, n - 1), KB_E_RANGE);
+    CHECK_EQ(kb_engine_publish(one, sums, n + 1), KB_E_RANGE);
+    CHECK_EQ(kb_engine_publish(one, (uint64_t *) (void *) ((uint8_t *) sums + 4), n), KB_E_ARGUMENT);
+    CHECK_EQ(kb_engine_publish(one, NULL, n), KB_E_NULL);
+    CHECK_EQ(kb_engine_publish(NULL, sums, n), KB_E_NULL);
+    CHECK(memcmp(sums, before, sizeof(sums)) == 0);
+
+    CHECK_EQ(kb_engine_publish(one, sums, n), KB_OK);
+    CHECK_EQ(kb_engine_publish(two, sums, n), KB_OK);
+    CHECK_EQ(kb_engine_counters(one, values[0], 4096, &n), KB_OK);
+    CHECK_EQ(kb_engine_counters(two, values[1], 4096, &n), KB_OK);
+
+    for (i = 0, own[0] = 0, own[1] = 0; i < n; i++) {
+        CHECK_EQ(sums[i], values[0][i] + values[1][i]);
+        own[0] += values[0][i];
+        own[1] += values[1][i];
+    }
+
+    CHECK(own[1] > 0 && own[0] == 2 * own[1]);
+    CHECK_EQ(sums[n], 77);
+
+    kb_engine_free(one);
+    kb_engine_free(two);
+}
+
+
+static void
+test_counters_name(void)
+{
+    size_t      i;
+    uint8_t     first[32], name[32];
+    kb_engine  *engine;
+
+    /* What counts as something else, or as more, has another name; all else may differ. */
+
+    static const struct {
+        const char  *options;
+        int          is_same;
+    } rows[] = {
+        { "", 1 },
+        { ",\"realm\":\"api\",\"leeway\":7" SECRET("a"), 1 },
+        { ",\"report_only\":true", 0 },
+        { ",\"issuers_allowed\":[\"https://other.example\"]", 0 },
+    };
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        engine = new_engine(DISCOVER, rows[i].options);
+        fill(&name);
+        CHECK_EQ(kb_engine_counters_name(engine, &name), KB_OK);
+
+        if (i == 0) {
+            memcpy(first, name, sizeof(name));
+            CHECK(!untouched(&name));
+        }
+
+        CHECK_EQ(memcmp(first, name, sizeof(name)) == 0, rows[i].is_same);
+        CHECK_EQ(kb_engine_counters_name(engine, NULL), KB_E_NULL);
+        kb_engine_free(engine);
+    }
+
+    fill(&name);
+    CHECK_EQ(kb_engine_counters_name(NULL, &name), KB_E_NULL);
+    CHECK(untouched(&name));
+}
+
+
+/* Claims of every kind, as the text that a header would have. */
+
+static void
+test_claim(void)
+{
+    size_t      i;
+    char        body[2048];
+    kb_str      value, first, json;
+    kb_check   *check;
+    kb_engine  *engine;
+
+    static const char  more[] =
+        ",\"admin\":true,\"no\":false,\"zero\":0,\"negative\":-7,\"half\":1.5,\"exact\":9007199254740993,"
+        "\"inexact\":9007199254740994.0,\"list\":[\"a\",\"b\\n\"],\"address\":{\"country\":\"NL\"},\"nothing\":null,"
+        "\"empty\":\"\",\"none\":[],\"name\":\"Zo\\u00eb \\\"Z\\\"\",\"split\":\"a\\r\\nX-User: root\",\"bell\":\"a\\u0007\","
+        "\"tab\":\"a\\tb\",\"delete\":\"\\u007f\",\"spaced name\":\"s\",\"\":\"nameless\"}";
+
+    static const struct {
+        const char  *name, *value;
+    } claims[] = {
+        { "sub", "alice" },
+        { "admin", "true" },
+        { "no", "false" },
+        { "zero", "0" },
+        { "negative", "-7" },
+        { "half", "1.5" },
+        { "exact", "9007199254740993" },
+        { "list", "[\"a\",\"b\\n\"]" },
+        { "address", "{\"country\":\"NL\"}" },
+        { "none", "[]" },
+        { "name", "Zo\xc3\xab \"Z\"" },
+        { "spaced name", "s" },
+        { "", "nameless" },
+        { "inexact", NULL },
+        { "nothing", NULL },
+        { "empty", NULL },
+        { "split", NULL },
+        { "bell", NULL },
+        { "tab", NULL },
+        { "delete", NULL },
+        { "absent", NULL },
+        { "Sub", NULL },
+        { "su", NULL },
+        { "address.country", NULL },
+        { "country", NULL },
+        { "sub\xff", NULL },
+    };
+
+    engine = new_engine(CLIENT, "");
+    check = begin_opaque(engine);
+    snprintf(body, sizeof(body), "%.*s%s", (int) strlen(active) - 1, active, more);
+    feed(check, body);
+    check_step(check, KB_STEP_ALLOW);
+
+    for (i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+        fill(&value);
+        CHECK_EQ(kb_check_claim(check, (const uint8_t *) claims[i].name, strlen(claims[i].name), &value),
+                 claims[i].value != NULL ? KB_OK : KB_E_RANGE);
+
+        if (!(claims[i].value != NULL ? str_is(value, claims[i].value) : untouched(&value))) {
+            complain(claims[i].name, __FILE__, __LINE__);
+        }
+    }
+
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "sub", SIZE_MAX, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_claim(check, NULL, 3, &value), KB_E_NULL);
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "sub", 3, NULL), KB_E_NULL);
+    CHECK_EQ(kb_check_claim(NULL, (const uint8_t *) "sub", 3, &value), KB_E_NULL);
+
+    /* It stays over calls that only read, and the claims as a whole stay over this one. */
+
+    CHECK_EQ(kb_check_claims(check, &json), KB_OK);
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "sub", 3, &first), KB_OK);
+    CHECK_EQ(kb_check_claims(check, &value), KB_OK);
+    CHECK(str_is(first, "alice") && str_is(json, body) && value.ptr == json.ptr);
+
+    kb_engine_free(engine);
+    CHECK_EQ(kb_check_claim(check, (const uint8_t *) "admin", 5, &value), KB_OK);
+    CHECK(str_is(value, "true"));
+    kb_check_free(check);
+}
+
+
 /* What the authorization server says of the token, bound to the certificate in `der`. */
 
 static void
@@ -1651,8 +1981,12 @@ main(int argc, char **argv)
     run_test("an exchange's limit", test_exchange_limit);
     run_test("exchanges: wrong arguments, freed half way", test_exchange_arguments);
     run_test("how to connect: kb_engine_tls", test_tls);
-    run_test("kb_engine_shares", test_shares);
+    run_test("what steps there can be: kb_engine_shares, kb_engine_needs", test_shares);
     run_test("counters", test_counters);
+    run_test("kb_engine_publish: sums that processes share", test_publish);
+    run_test("kb_engine_counters_name: the same for the same counters", test_counters_name);
+    run_test("a page of what engines counted", test_page);
+    run_test("claims of every kind as text, and none that would split a header", test_claim);
 
     return tests_failed ? 1 : 0;
 }

@@ -10,4 +10,5 @@ mod reasons;
 mod refresh;
 mod session;
 mod start;
+mod store;
 mod world;

@@ -303,6 +303,8 @@ pub struct World {
     pub ms: i64,
     store: HashMap<[u8; 32], (i64, Vec<u8>)>,
     pub store_fails: fn(&Store) -> bool,
+    /// Whether the store has no room for what it may forget.
+    pub is_full: bool,
     pub fetched: Vec<Fetch>,
     pub operations: Vec<Store>,
     pub server: Server,
@@ -314,6 +316,7 @@ impl World {
             ms: NOW * 1000,
             store: HashMap::new(),
             store_fails: |_| false,
+            is_full: false,
             fetched: Vec::new(),
             operations: Vec::new(),
             server: Server::new(),
@@ -439,6 +442,7 @@ impl World {
         let end = self.ms + i64::from(store.ttl) * 1000;
         let answer = match store.operation {
             StoreOperation::Add if self.store.contains_key(&store.key) => StoreAnswer::Exists,
+            StoreOperation::Put if self.is_full && store.is_cache => StoreAnswer::Done,
             StoreOperation::Add | StoreOperation::Put => {
                 self.store.insert(store.key, (end, store.value.clone()));
                 StoreAnswer::Done

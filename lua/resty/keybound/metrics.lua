@@ -10,8 +10,8 @@ local C = library.constants
 local lib = library.lib
 local string_of = library.string_of
 
-local concat = table.concat
-local find = string.find
+local error = error
+local ffi_gc = ffi.gc
 local format = string.format
 local ipairs = ipairs
 local ngx = ngx
@@ -37,18 +37,13 @@ local zones = {}
 local _M = {}
 
 
-local function describe(engine)
+--- The samples that an engine counts: their texts, by which workers add them up.
+local function samples_of(engine)
   local counter = ffi.new("kb_counter")
   counter.struct_size = ffi.sizeof("kb_counter")
   local all = {}
   while lib.kb_engine_counter(engine.ptr, #all, counter) == C.OK do
-    all[#all + 1] = {
-      family = string_of(counter.family),
-      kind = string_of(counter.kind),
-      help = string_of(counter.help),
-      sample = string_of(counter.sample),
-      divisor = counter.divisor,
-    }
+    all[#all + 1] = string_of(counter.sample)
   end
   return all
 end
@@ -57,14 +52,14 @@ end
 --- Adds what the counters of an engine grew by since the last time.
 local function publish(engine)
   local counters = engine.counters
-  local n = #counters.described
+  local n = #counters.samples
   if lib.kb_engine_counters(engine.ptr, counters.now, n, counters.needed) ~= C.OK then
     return
   end
   for i = 0, n - 1 do
     local grown = tonumber(counters.now[i] - counters.before[i])
     if grown > 0 then
-      local ok, err, forcible = counters.dict:incr(counters.described[i + 1].sample, grown, 0)
+      local ok, err, forcible = counters.dict:incr(counters.samples[i + 1], grown, 0)
       if ok then
         counters.before[i] = counters.now[i]
       end
@@ -119,12 +114,12 @@ function _M.prepare(engine, zone)
   if not dict then
     return nil, format("metrics: no `lua_shared_dict %s`; put `lua_shared_dict %s 1m;` into the http block", zone, zone)
   end
-  local described = describe(engine)
+  local samples = samples_of(engine)
   engine.counters = {
     dict = dict,
-    described = described,
-    now = ffi.new("uint64_t[?]", #described),
-    before = ffi.new("uint64_t[?]", #described),
+    samples = samples,
+    now = ffi.new("uint64_t[?]", #samples),
+    before = ffi.new("uint64_t[?]", #samples),
     needed = ffi.new("size_t[1]"),
   }
   zones[zone] = zones[zone] or setmetatable({}, weak)
@@ -134,63 +129,44 @@ function _M.prepare(engine, zone)
 end
 
 
---- All that is counted in a zone, by family, each sample once.
-local function families_of(engines)
-  local order, families, seen = {}, {}, {}
-  for _, engine in pairs(engines) do
-    publish(engine)
-    for _, counter in ipairs(engine.counters.described) do
-      local family = families[counter.family]
-      if not family then
-        family = { kind = counter.kind, help = counter.help }
-        families[counter.family] = family
-        order[#order + 1] = counter.family
-      end
-      if not seen[counter.sample] then
-        seen[counter.sample] = true
-        family[#family + 1] = counter
-      end
+--- Puts what an engine counts on a page, with the values of the zone, which are those of all workers and engines: of
+-- each sample once.
+local function put(page, engine, dict, seen)
+  local samples = engine.counters.samples
+  local values = ffi.new("uint64_t[?]", #samples)
+  for i, sample in ipairs(samples) do
+    if not seen[sample] then
+      seen[sample] = true
+      values[i - 1] = dict:get(sample) or 0
     end
   end
-  return order, families
-end
-
-
---- The lines of a family: counters that never counted are left out. A histogram is there with all its buckets or not
--- at all; its sum is the last of it.
-local function write_family(lines, family, dict)
-  local histogram = family.kind == "histogram"
-  local pending, counted = {}, false
-  for _, counter in ipairs(family) do
-    local value = dict:get(counter.sample)
-    counted = counted or value ~= nil
-    if value or histogram then
-      local pattern = counter.divisor == 1 and "%s %d\n" or "%s %.6f\n"
-      pending[#pending + 1] = format(pattern, counter.sample, (value or 0) / counter.divisor)
-    end
-    if not histogram or find(counter.sample, "_sum{", 1, true) then
-      if counted then
-        lines[#lines + 1] = concat(pending)
-      end
-      pending, counted = {}, false
-    end
-  end
+  return lib.kb_page_add(page, engine.ptr, values, #samples)
 end
 
 
 --- Answers the request with the page of a zone.
 function _M.page(zone)
   local dict = ngx.shared[zone]
-  local order, families = families_of(zones[zone] or {})
-  local lines = {}
-  for _, name in ipairs(order) do
-    local family = families[name]
-    lines[#lines + 1] = format("# TYPE %s %s\n# HELP %s %s\n", name, family.kind, name, family.help)
-    write_family(lines, family, dict)
+  local engines = zones[zone] or {}
+  for _, engine in pairs(engines) do
+    publish(engine)
   end
-  lines[#lines + 1] = "# EOF\n"
+  local made, text, seen = ffi.new("kb_page *[1]"), ffi.new("kb_str"), {}
+  local rc = lib.kb_page_new(made)
+  local page = ffi_gc(made[0], lib.kb_page_free)
+  for _, engine in pairs(engines) do
+    if rc == C.OK then
+      rc = put(page, engine, dict, seen)
+    end
+  end
+  if rc == C.OK then
+    rc = lib.kb_page_text(page, text)
+  end
+  if rc ~= C.OK then
+    error("keybound.metrics: " .. library.strerror(rc))
+  end
   ngx.header["Content-Type"] = CONTENT_TYPE
-  ngx.print(concat(lines))
+  ngx.print(string_of(text))
 end
 
 

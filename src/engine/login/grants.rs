@@ -201,7 +201,9 @@ impl Engine {
         let text = session.to_json();
         let grant = wanted.keep(session);
         let ttl = grant.until.saturating_sub(now);
-        server.shared.write_of(host, &wanted.credentials, names.hash, now, &text, (ttl, Keep::IfThereIsRoom)).await;
+        // Credentials can be sent again. A refresh token may be used up, and who sends it again is taken for a thief (RFC 9700 §4.14.2).
+        let keep = if wanted.method == Method::RefreshToken { Keep::Always } else { Keep::IfThereIsRoom };
+        server.shared.write_of(host, &wanted.credentials, names.hash, now, &text, (ttl, keep)).await;
         self.keep_grant(names, &grant, now);
         Ok((grant.session, is_shared))
     }
