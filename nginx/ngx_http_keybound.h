@@ -117,12 +117,14 @@ void ngx_http_keybound_wake(ngx_http_keybound_ctx_t *ctx);
 ngx_int_t ngx_http_keybound_facts(ngx_http_request_t *r, kb_facts *facts, kb_http *http);
 ngx_int_t ngx_http_keybound_read_form(ngx_http_request_t *r);
 ngx_int_t ngx_http_keybound_set_header(ngx_http_keybound_ctx_t *ctx, kb_str name, kb_str value);
+void ngx_http_keybound_forget_variables(ngx_http_request_t *r);
 void ngx_http_keybound_restore_headers(ngx_http_keybound_ctx_t *ctx);
 ngx_int_t ngx_http_keybound_copy(ngx_pool_t *pool, ngx_str_t *to, kb_str from);
 ngx_int_t ngx_http_keybound_header(ngx_pool_t *pool, ngx_table_elt_t *h, kb_str name, kb_str value);
 ngx_int_t ngx_http_keybound_is(ngx_str_t *key, kb_str name);
 
 void ngx_http_keybound_fetch_init(void);
+ngx_http_keybound_flight_t *ngx_http_keybound_flight(ngx_http_request_t *r);
 ngx_int_t ngx_http_keybound_fetch(ngx_http_keybound_ctx_t *ctx);
 ngx_int_t ngx_http_keybound_fetch_check(ngx_http_request_t *r);
 void ngx_http_keybound_fetch_timeout(ngx_http_keybound_ctx_t *ctx);

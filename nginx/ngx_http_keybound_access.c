@@ -151,6 +151,7 @@ ngx_http_keybound_preaccess_handler(ngx_http_request_t *r)
     } else {
         ngx_http_keybound_reset(ctx);
         ngx_http_keybound_restore_headers(ctx);
+        ngx_http_keybound_forget_variables(r);
     }
 
     ctx->engine = klcf->engine;
@@ -160,6 +161,10 @@ ngx_http_keybound_preaccess_handler(ngx_http_request_t *r)
         if (kb_engine_upstream_header(ctx->engine->engine, i, &name) != KB_OK || ngx_http_keybound_set_header(ctx, name, none) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
+    }
+
+    if (ctx->changed) {
+        ngx_http_keybound_forget_variables(r);
     }
 
     return NGX_DECLINED;
@@ -173,6 +178,7 @@ ngx_http_keybound_certificate_refused(ngx_http_request_t *r)
 {
     long                      rc;
     uint8_t                   thumbprint[KB_THUMBPRINT_SIZE];
+    const char               *s;
     ngx_http_ssl_srv_conf_t  *sscf = ngx_http_get_module_srv_conf(r, ngx_http_ssl_module);
 
     if (r->err_status == NGX_HTTPS_CERT_ERROR || r->err_status == NGX_HTTPS_NO_CERT) {
@@ -188,7 +194,8 @@ ngx_http_keybound_certificate_refused(ngx_http_request_t *r)
     rc = SSL_get_verify_result(r->connection->ssl->connection);
 
     return (rc != X509_V_OK && (sscf->verify != 3 || !ngx_ssl_verify_error_optional(rc)))
-           || (sscf->verify == 1 && kb_ssl_thumbprint(r->connection->ssl->connection, &thumbprint) != KB_OK);
+           || (sscf->verify == 1 && kb_ssl_thumbprint(r->connection->ssl->connection, &thumbprint) != KB_OK)
+           || ngx_ssl_ocsp_get_status(r->connection, &s) != NGX_OK;
 }
 
 
@@ -396,6 +403,10 @@ ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
 
     (void) ngx_http_keybound_say(r, cache, no_store);
 
+    /* The Location is there in the header filter only, where msie_refresh would not see it. */
+
+    r->headers_in.msie = 0;
+
     if ((status >= 300 && status < 400) || ngx_http_keybound_has_page(r, clcf, status)) {
         return status;
     }
@@ -440,6 +451,10 @@ ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
             if (ngx_http_keybound_set_header(ctx, name, value) != NGX_OK) {
                 return NGX_HTTP_INTERNAL_SERVER_ERROR;
             }
+        }
+
+        if (i) {
+            ngx_http_keybound_forget_variables(r);
         }
     }
 
@@ -502,7 +517,8 @@ ngx_http_keybound_access_handler(ngx_http_request_t *r)
         return ngx_http_keybound_respond(r, ctx);
     }
 
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: no decision: %s", kb_strerror(status));
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: no decision: %s",
+                  status == KB_OK ? "a step could not be taken" : kb_strerror(status));
 
     return NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
@@ -518,6 +534,12 @@ ngx_http_keybound_header_filter(ngx_http_request_t *r)
     ngx_str_t                 key;
     ngx_uint_t                i;
     ngx_http_keybound_ctx_t  *ctx = r == r->main ? ngx_http_keybound_ctx(r) : NULL;
+
+    /* Of a fetch: nothing of it goes to disk, and a background subrequest would not be read further once proxy_buffers are full. */
+
+    if (r != r->main && r->upstream && ngx_http_keybound_flight(r)) {
+        r->upstream->buffering = 0;
+    }
 
     /* nginx takes back the last one only. */
 

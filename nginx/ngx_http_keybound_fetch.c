@@ -127,7 +127,9 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
         answer.body.len = r->out->buf->last - r->out->buf->pos;
     }
 
-    if (flight->refused || (u && flight->verify && u->headers_in.status_n && !u->ssl)) {
+    if (flight->refused || ngx_http_get_module_ctx(r, ngx_http_keybound_module) != flight
+        || (u && flight->verify && u->headers_in.status_n && !u->ssl))
+    {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: keybound_fetch \"%V\" does not verify the server, or goes on elsewhere: "
                       "it needs proxy_pass with https, proxy_ssl_verify on, and no redirect", &r->uri);
         answer.outcome = KB_FETCH_TLS;
@@ -135,16 +137,16 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     } else if (u == NULL || u->headers_in.status_n < 100) {
         answer.outcome = rc == NGX_HTTP_GATEWAY_TIME_OUT ? KB_FETCH_TIMEOUT : KB_FETCH_CONNECT;
 
-    } else if (rc == NGX_ERROR || (u->pipe && u->pipe->downstream_error)) {
+    } else if (rc == NGX_ERROR) {
 
         /* More than subrequest_output_buffer_size. For nginx it is the client's connection that has failed. */
 
         r->connection->error = 0;
         answer.outcome = KB_FETCH_TOO_LARGE;
 
-    } else if (rc != NGX_OK || (u->buffering ? u->pipe->length : u->length) > 0) {
+    } else if (rc != NGX_OK || u->length > 0 || u->headers_in.status_n > 599) {
 
-        /* nginx hides it that the rest did not come. */
+        /* nginx hides it where the rest did not come. */
 
         answer.outcome = KB_FETCH_MALFORMED;
 
@@ -177,12 +179,16 @@ ngx_http_keybound_fill(ngx_http_keybound_ctx_t *ctx, ngx_http_request_t *sr, kb_
     ngx_uint_t        i;
     ngx_table_elt_t  *h;
 
+    ngx_http_core_main_conf_t  *cmcf = ngx_http_get_module_main_conf(sr, ngx_http_core_module);
+
     ngx_memzero(&sr->headers_in, sizeof(ngx_http_headers_in_t));
     sr->headers_in.content_length_n = -1;
     sr->request_body = NULL;
     sr->method = fetch->body.len ? NGX_HTTP_POST : NGX_HTTP_GET;
+    sr->variables = ngx_pcalloc(sr->pool, cmcf->variables.nelts * sizeof(ngx_http_variable_value_t));
 
-    if (ngx_list_init(&sr->headers_in.headers, sr->pool, 8, sizeof(ngx_table_elt_t)) != NGX_OK
+    if (sr->variables == NULL
+        || ngx_list_init(&sr->headers_in.headers, sr->pool, 8, sizeof(ngx_table_elt_t)) != NGX_OK
         || ngx_http_keybound_copy(sr->pool, &sr->method_name, fetch->method) != NGX_OK)
     {
         return NGX_ERROR;
@@ -312,6 +318,15 @@ ngx_http_keybound_fetch(ngx_http_keybound_ctx_t *ctx)
 }
 
 
+/* That of a subrequest of ours, wherever it was redirected to. */
+
+ngx_http_keybound_flight_t *
+ngx_http_keybound_flight(ngx_http_request_t *r)
+{
+    return r->post_subrequest && r->post_subrequest->handler == ngx_http_keybound_fetched ? r->post_subrequest->data : NULL;
+}
+
+
 /*
  * Before anything is sent: nginx does not verify servers unless it is told to; and what X-Accel-Redirect or error_page lead elsewhere has
  * lost its context.
@@ -321,16 +336,15 @@ ngx_int_t
 ngx_http_keybound_fetch_check(ngx_http_request_t *r)
 {
     ngx_http_upstream_conf_t    *ucf;
-    ngx_http_keybound_flight_t  *flight;
+    ngx_http_keybound_flight_t  *flight = ngx_http_keybound_flight(r);
 
-    if (r->post_subrequest == NULL || r->post_subrequest->handler != ngx_http_keybound_fetched) {
+    if (flight == NULL) {
         return NGX_DECLINED;
     }
 
     /* The first member of the proxy module's configuration; the rest is its own affair. */
 
     ucf = ngx_http_get_module_loc_conf(r, ngx_http_proxy_module);
-    flight = r->post_subrequest->data;
 
     if (ngx_http_get_module_ctx(r, ngx_http_keybound_module) == NULL || (flight->verify && (!ucf->ssl_verify || ucf->ssl == NULL))) {
         flight->refused = 1;

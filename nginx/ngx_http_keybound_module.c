@@ -85,6 +85,15 @@ ngx_module_t  ngx_http_keybound_module = {
 };
 
 
+static void
+ngx_http_keybound_log(ngx_conf_t *cf, ngx_uint_t level, ngx_http_keybound_engine_t *engine, const void *text, size_t len)
+{
+    ngx_http_keybound_file_t  *file = engine->setup.file;
+
+    ngx_log_error(level, cf->log, 0, "keybound_config \"%V\" in %s:%ui: %*s", &file->name, file->conf, file->line, len, text);
+}
+
+
 static ngx_int_t
 ngx_http_keybound_preconfiguration(ngx_conf_t *cf)
 {
@@ -105,8 +114,12 @@ ngx_http_keybound_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_keybound_postconfiguration(ngx_conf_t *cf)
 {
+    u_char                          message[256], lowcase[128];
+    kb_str                          name;
     ngx_str_t                       request_id = ngx_string("request_id");
+    ngx_uint_t                      i, k, hash;
     ngx_http_handler_pt            *preaccess, *access;
+    ngx_http_keybound_engine_t    **engines;
     ngx_http_core_main_conf_t      *cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     ngx_http_keybound_main_conf_t  *kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keybound_module);
 
@@ -118,6 +131,24 @@ ngx_http_keybound_postconfiguration(ngx_conf_t *cf)
 
     if (preaccess == NULL || access == NULL || kmcf->request_id == NGX_ERROR) {
         return NGX_ERROR;
+    }
+
+    /* For these nginx has places of its own, where a client's would stay. */
+
+    for (engines = kmcf->engines.elts, i = 0; i < kmcf->engines.nelts; i++) {
+        for (k = 0; kb_engine_upstream_header(engines[i]->engine, k, &name) == KB_OK; k++) {
+            if (name.len > sizeof(lowcase)) {
+                continue;
+            }
+
+            hash = ngx_hash_strlow(lowcase, (u_char *) name.ptr, name.len);
+
+            if (ngx_hash_find(&cmcf->headers_in_hash, hash, lowcase, name.len)) {
+                ngx_http_keybound_log(cf, NGX_LOG_EMERG, engines[i], message, ngx_snprintf(message, sizeof(message),
+                    "upstream_headers_names: %*s has a meaning of its own in nginx", name.len, name.ptr) - message);
+                return NGX_ERROR;
+            }
+        }
     }
 
     *preaccess = ngx_http_keybound_preaccess_handler;
@@ -155,15 +186,6 @@ ngx_http_keybound_create_loc_conf(ngx_conf_t *cf)
     }
 
     return klcf;
-}
-
-
-static void
-ngx_http_keybound_log(ngx_conf_t *cf, ngx_uint_t level, ngx_http_keybound_engine_t *engine, const void *text, size_t len)
-{
-    ngx_http_keybound_file_t  *file = engine->setup.file;
-
-    ngx_log_error(level, cf->log, 0, "keybound_config \"%V\" in %s:%ui: %*s", &file->name, file->conf, file->line, len, text);
 }
 
 

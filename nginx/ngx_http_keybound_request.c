@@ -125,12 +125,12 @@ ngx_http_keybound_http(ngx_http_request_t *r, kb_http *http)
 
     for (cl = r->request_body->bufs; cl; cl = cl->next, form.len += n) {
         b = cl->buf;
-        n = ngx_min(ngx_buf_size(b), r->headers_in.content_length_n - (off_t) form.len);
+        n = ngx_buf_special(b) ? 0 : ngx_min(ngx_buf_size(b), r->headers_in.content_length_n - (off_t) form.len);
 
         if (ngx_buf_in_memory(b)) {
             ngx_memcpy(form.data + form.len, b->pos, n);
 
-        } else if (ngx_read_file(b->file, form.data + form.len, n, b->file_pos) != (ssize_t) n) {
+        } else if (n && ngx_read_file(b->file, form.data + form.len, n, b->file_pos) != (ssize_t) n) {
             return NGX_ERROR;
         }
     }
@@ -247,6 +247,24 @@ ngx_http_keybound_own_headers(ngx_http_keybound_ctx_t *ctx)
     }
 
     return NGX_OK;
+}
+
+
+/* nginx remembers variables of headers that were asked for before they changed. */
+
+void
+ngx_http_keybound_forget_variables(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    for (v = cmcf->variables.elts, i = 0; i < cmcf->variables.nelts; i++) {
+        if (ngx_strncmp(v[i].name.data, "http_", 5) == 0 || ngx_strncmp(v[i].name.data, "cookie_", 7) == 0) {
+            r->variables[i].valid = 0;
+            r->variables[i].not_found = 0;
+        }
+    }
 }
 
 
