@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests of the OpenResty module: the whole of t/, or the files that are named. The library must be built.
+# Runs the tests in nginx, of the Lua module, of the Kong plugin and of the nginx module: the whole of t/, or the files that are named. The library and the
+# nginx module must be built.
 #
-#   KEYBOUND_LUA, KEYBOUND_LIB   where resty/keybound.lua and libkeybound.so are, when not in this tree
+#   KEYBOUND_LUA, KEYBOUND_LIB, KEYBOUND_MODULE   where resty/keybound.lua and libkeybound.so are, and what ngx_http_keybound_module.so is, when not in this
+#   tree
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -861,11 +861,14 @@ sub _fake_library {
     return $dir;
 }
 
-add_block_preprocessor(sub {
+# How keybound comes into nginx: what http { } has of it, and what the TLS server has besides `tls`. Module.pm has its own.
+our ($HTTP, $SERVER) = (\&_lua, \&_lua_server);
+
+sub _lua {
     my ($block) = @_;
     my $lib = defined $block->fake_library ? _fake_library($block->fake_library) : $LIB;
     my $engine = _replace($block->engine // 'kb = engine {}');
-    my $http = <<"EOC" . ($block->http_config // '');
+    return <<"EOC";
     lua_package_path "$LUA/?.lua;$ROOT/t/lib/?.lua;;";
     lua_package_cpath "$lib/?.so;;";
     init_by_lua_block {
@@ -887,18 +890,27 @@ add_block_preprocessor(sub {
         $engine
     }
 EOC
-    my $tls = $block->tls_only // do {
-        my $tls = $block->tls // '';
-        $tls .= "        ssl_verify_client optional_no_ca;\n" unless $tls =~ /ssl_verify_client/;
-        $tls .= <<'EOC' unless $tls =~ m{location /[ \n]};
+}
+
+sub _lua_server {
+    my ($tls) = @_;
+    return '' if $tls =~ m{location /[ \n]};
+    return <<'EOC';
         location / {
             access_by_lua_block { kb:access() }
             content_by_lua_block { ngx.say("passed") }
         }
 EOC
-        $tls;
+}
+
+add_block_preprocessor(sub {
+    my ($block) = @_;
+    my $tls = $block->tls_only // do {
+        my $tls = $block->tls // '';
+        my $more = $tls =~ /ssl_verify_client/ ? '' : "        ssl_verify_client optional_no_ca;\n";
+        $tls . $more . $SERVER->($tls, $block);
     };
-    $http .= <<"EOC" . _replace($block->servers // '');
+    my $http = $HTTP->($block) . ($block->http_config // '') . <<"EOC" . _replace($block->servers // '');
     server {
         listen 127.0.0.1:$TLS_PORT ssl http2;
         server_name api.test;
