@@ -56,6 +56,7 @@ typedef struct {
     ngx_uint_t                    headers;     /* how many it may set upstream */
     size_t                        counters;
     uint64_t                     *sums;        /* of them, in the zone; NULL: none yet */
+    ngx_uint_t                    complained;  /* that there is no room for these */
 } ngx_http_keybound_engine_t;
 
 

@@ -6,7 +6,7 @@
 
 
 #define NGX_HTTP_KEYBOUND_LOOK     2   /* kept entries that each operation looks at, whether they have ended */
-#define NGX_HTTP_KEYBOUND_EVICT    64  /* caches that are given up for an entry that finds no room, at most */
+#define NGX_HTTP_KEYBOUND_EVICT    64  /* caches that are given up for another one that finds no room, at most */
 #define NGX_HTTP_KEYBOUND_SILENCE  10  /* seconds between two lines about a store that is full */
 
 
@@ -123,7 +123,13 @@ ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, time_t ends)
 
     entry = ngx_slab_alloc_locked(pool, size);
 
-    for (n = 0; entry == NULL && n < NGX_HTTP_KEYBOUND_EVICT; n++) {
+    /* What is kept gets all the room of caches: a page of the slab is free for other sizes only when all of its entries are. */
+
+    for (n = 0;
+         entry == NULL
+         && (n < NGX_HTTP_KEYBOUND_EVICT || (!(store->flags & KB_STORE_CACHE) && !ngx_queue_empty(&shared->caches)));
+         n++)
+    {
         ngx_http_keybound_look(pool);
 
         if (!ngx_queue_empty(&shared->caches)) {
@@ -252,6 +258,12 @@ ngx_http_keybound_publish(ngx_http_keybound_engine_t *engine)
 
         ngx_free((void *) store.value.ptr);
         engine->sums = entry ? (uint64_t *) (entry->data + sizeof(name)) : NULL;
+
+        if (entry == NULL && !engine->complained) {
+            engine->complained = 1;
+            ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "keybound: keybound_zone \"%V\" has no room for counters: make it larger",
+                          &engine->setup.zone->shm.name);
+        }
     }
 
     if (engine->sums) {
