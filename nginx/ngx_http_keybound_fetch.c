@@ -10,6 +10,7 @@ struct ngx_http_keybound_flight_s {
     ngx_queue_t                  queue;         /* in ngx_http_keybound_flights */
     ngx_queue_t                  waiting;       /* of ngx_http_keybound_ctx_t */
     ngx_http_keybound_engine_t  *engine;
+    ngx_http_request_t          *subrequest;
     ngx_str_t                    key;
     ngx_msec_t                   started;
     uint32_t                     verify;
@@ -82,17 +83,25 @@ ngx_http_keybound_answer_all(ngx_http_keybound_flight_t *flight, kb_answer *answ
 }
 
 
-/* The request's time is up; those that come now do not wait for this flight. */
+/* The request's time is up; those that come now do not wait for this flight, which ends with the last one that does. */
 
 void
 ngx_http_keybound_fetch_timeout(ngx_http_keybound_ctx_t *ctx)
 {
-    kb_answer  answer;
+    kb_answer                    answer;
+    ngx_http_keybound_flight_t  *flight = ctx->flight;
+    ngx_http_request_t          *sr = flight->subrequest;
 
     ngx_http_keybound_init(answer);
     answer.outcome = KB_FETCH_TIMEOUT;
-    ngx_http_keybound_unlink(ctx->flight);
+    ngx_http_keybound_unlink(flight);
     ngx_http_keybound_answer(ctx, &answer);
+
+    /* What nginx itself calls where a request ends: without it, the client's connection waits for the location's timeouts. */
+
+    if (ngx_queue_empty(&flight->waiting) && sr->upstream && sr->upstream->cleanup) {
+        (*sr->upstream->cleanup)(sr);
+    }
 }
 
 
@@ -128,7 +137,7 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     }
 
     if (flight->refused || ngx_http_get_module_ctx(r, ngx_http_keybound_module) != flight
-        || (u && flight->verify && u->headers_in.status_n && !u->ssl))
+        || (u && u->headers_in.status_n && !u->ssl))
     {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "keybound: keybound_fetch \"%V\" does not verify the server, or goes on elsewhere: "
                       "it needs proxy_pass with https, proxy_ssl_verify on, and no redirect", &r->uri);
@@ -266,6 +275,7 @@ ngx_http_keybound_begin(ngx_http_keybound_ctx_t *ctx, kb_fetch *fetch)
         return NULL;
     }
 
+    flight->subrequest = sr;
     ngx_http_set_ctx(sr, flight, ngx_http_keybound_module);
 
     if (ngx_http_keybound_fill(ctx, sr, fetch, &flight->body) != NGX_OK) {
@@ -346,7 +356,9 @@ ngx_http_keybound_fetch_check(ngx_http_request_t *r)
 
     ucf = ngx_http_get_module_loc_conf(r, ngx_http_proxy_module);
 
-    if (ngx_http_get_module_ctx(r, ngx_http_keybound_module) == NULL || (flight->verify && (!ucf->ssl_verify || ucf->ssl == NULL))) {
+    if (ngx_http_get_module_ctx(r, ngx_http_keybound_module) == NULL || (flight->verify && !ucf->ssl_verify)
+        || ucf->ssl == NULL || ucf->ssl->ctx == NULL)
+    {
         flight->refused = 1;
         return NGX_HTTP_BAD_GATEWAY;
     }

@@ -23,7 +23,7 @@ impl UserData for Engine {
 pub(crate) fn new(lua: &Lua, config: &Value) -> Result<Value, Failure> {
     let config = arguments::config("engine", config)?;
     let engine = keybound::Engine::new(&config).map_err(Failure::new)?;
-    if engine.fetches() {
+    if engine.fetches() || engine.needs_http() {
         return Err(Failure::new(
             "jwks: required for each issuer, and introspection is not supported: this binding makes no requests",
         ));
