@@ -67,7 +67,6 @@ my $token_id = '';
 for (['/', 'refused', ', status=401'], ['/report', 'reported', '']) {
     my ($path, $what, $status) = @$_;
     unlink "$RUN/id.log";
-    Test::Nginx::Util::get_pid_from_pidfile('log');
     kill USR1 => master();
     until_true(2, sub { -e "$RUN/id.log" });
     log_mark();

@@ -438,3 +438,22 @@ for (['/', { json => { active() }, headers => { 'X-Accel-Redirect' => '/leak' } 
 --- no_error_log
 [alert]
 exited on signal
+
+=== TEST 18: $keybound_fetch_certificate: the files of the client certificate, as the engine's own file names them
+--- engine
+kb: tls
+--- fetch
+/_as
+--- tls
+keybound_fetch /_files gateway;
+location = /_files { $FETCH proxy_ssl_certificate $keybound_fetch_certificate; proxy_ssl_certificate_key $keybound_fetch_certificate_key; }
+--- run
+define(opaque => opaque());
+named_token('opaque');
+forget();
+passes({ cert => 'client', token => 'opaque' }, 'own certificate');
+refuses({ cert => 'thief', token => 'opaque' }, '401 invalid_token certificate_mismatch', 'of a thief');
+is(who(), 'gateway gateway mtls', 'by whom');
+--- no_error_log
+[error]
+[alert]

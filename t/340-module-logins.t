@@ -238,12 +238,12 @@ like($seen->{authorization}, qr/^Bearer eyJ/, 'the token of the session');
 
 === TEST 11: the upstream's own cookies stay beside those of a session
 --- engine
-kb: web { "session_rolling_timeout": 4 }
+kb: web { "session_rolling_timeout": 8 }
 --- tls
 add_header Set-Cookie "app=1; Path=/";
 --- run
 logs_in('a login', 'a');
-pause(3.2);
+pause(6.2);
 log_mark();
 my $response = visit(jar => 'a');
 is(outcome($response), '200', 'renewed');

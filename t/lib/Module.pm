@@ -14,8 +14,8 @@
 #   --- servers      the upstream is added, unless there is one. It says `passed`, and what it saw of a few headers (`echoed`)
 #
 # In `tls`, `servers`, `config` and `http_config` $KB is where the engines are, $FETCH what a location of keybound_fetch holds besides its
-# certificate, $FETCH_OF_BOTH the same for servers of either CA, $PLAIN the address of a peer without TLS, whose log has all headers (`plain_saw`), $DNS that of a resolver which says
-# 127.0.0.1 for each name, and $PROXY stands for `proxy_pass http://$UPSTREAM`.
+# certificate, $FETCH_OF_BOTH the same for servers of either CA, $PLAIN the address of a peer without TLS, whose log has all headers
+# (`plain_saw`), $DNS that of a resolver which says 127.0.0.1 for each name, $RUN as ever, and $PROXY stands for `proxy_pass http://$UPSTREAM`.
 package Module;
 
 use strict;
@@ -40,7 +40,7 @@ use Test::Nginx::Util qw(add_block_preprocessor bail_out);
 use Time::HiRes ();
 
 our @EXPORT = qw(engine_file configtest loads refuses_to_load passes refuses echoed plain_saw until_true master children hup pause opaque
-    introspections fetched whole_log names_in);
+    introspections fetched whole_log);
 
 sub import {
     my $to = caller;
@@ -185,8 +185,7 @@ sub _fetch {
     return ((grep { $_->[1] ne '' } @engines) ? ['/_as'] : (), map { ["/_$_", $_] } sort keys %names);
 }
 
-# configtest(HTTP, SERVER, LOCATION): what nginx -t says: (exit status, output, the file that was tested). Each is text; a line of `X` marks
-# the line whose number is the fourth
+# configtest(HTTP, SERVER, LOCATION, MAIN): what nginx -t says: (exit status, output, the file, the number of the line that begins with X)
 sub configtest {
     my ($http, $server, $location, $main) = map { Keybound::_replace(_own($_ // '')) } @_[0 .. 3];
     my $conf = "$RUN/configtest/nginx.conf";
@@ -301,9 +300,6 @@ sub hup {
     kill HUP => master() or die "HUP: $!\n";
     return until_true(15, sub { my @now = children(); @now == $workers && !grep { $old{$_} } @now });
 }
-
-# names_in(JSON, NAME...): its members of these names, as text
-sub names_in { my ($text, @names) = @_; my $all = json($text); return join ' ', map { $all->{$_} // '-' } @names }
 
 
 # --- A resolver
