@@ -12,7 +12,7 @@ LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 LIB := target/release/libkeybound.so
 MODULE := target/nginx/ngx_http_keybound_module.so
 
-.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-cli test-rock nginx-module lint coverage bench header docs install \
+.PHONY: help build demo demo-up demo-down test test-rust test-c test-mlua test-nginx test-checked test-cli test-rock nginx-module lint coverage bench header docs install \
 	install-lua install-rock rockspec clean
 
 help:
@@ -36,11 +36,13 @@ demo-down: ## stop it
 
 test: ## everything
 	tools/setup.sh test
-	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-cli test-rock
+	$(MAKE) --no-print-directory lint test-rust test-c test-mlua test-nginx test-checked test-cli test-rock
 	nginx-test/demo.sh run
 	nginx-test/readme.sh
 	nginx-test/docs.sh
-	nginx-test/memory.sh
+	nginx-test/memory.sh lua
+	nginx-test/memory.sh module
+	nginx-test/reload.sh
 
 test-rust:
 	cargo test --locked
@@ -59,6 +61,12 @@ nginx-module: ## the nginx module, in target/nginx; NGINX_SOURCE: a source tree 
 	$(if $(NGINX_SOURCE),,tools/setup.sh nginx-module)
 	$(MAKE) --no-print-directory build
 	nginx/build.sh $(NGINX_SOURCE)
+
+test-checked: nginx-module ## the nginx module under valgrind and AddressSanitizer, and with a newer nginx
+	tools/setup.sh nginx-source
+	t/checked.sh address t/301*.t t/310*.t t/312*.t t/313*.t t/314*.t t/320*.t t/321*.t t/322*.t t/331*.t
+	t/checked.sh valgrind t/310*.t t/312*.t t/313*.t t/314*.t
+	t/checked.sh newer t/310*.t t/312*.t
 
 test-cli: build
 	nginx-test/cli.sh

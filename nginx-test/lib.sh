@@ -3,11 +3,13 @@
 #   RUN                        the directory of this run: certificates, ports, pids and logs
 # and may set
 #   KEYBOUND_CONF              the template of nginx.conf, when not the one here
+#   KEYBOUND_WORKERS           how many, where the template asks for it; default 1
 #   KEYBOUND_LUA KEYBOUND_LIB KEYBOUND_MODULE  where resty/keybound.lua, libkeybound.so and the nginx module are, when not in this tree
+#   KEYBOUND_NGINX             that nginx, when not Debian's
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=${here%/*}
 : "${RUN:?}" "${KEYBOUND_LUA:=$repo/lua}" "${KEYBOUND_LIB:=${CARGO_TARGET_DIR:-$repo/target}/release}"
-: "${KEYBOUND_MODULE:=${CARGO_TARGET_DIR:-$repo/target}/nginx/ngx_http_keybound_module.so}"
+: "${KEYBOUND_NGINX:=/usr/sbin/nginx}" "${KEYBOUND_MODULE:=${CARGO_TARGET_DIR:-$repo/target}/nginx/ngx_http_keybound_module.so}"
 modules=/usr/lib/nginx/modules
 pki=$RUN/pki
 
@@ -23,6 +25,10 @@ wait_until() {
     sleep 0.05
   done
 }
+
+# resident PID: its memory, in KiB; children PID: its processes
+resident() { sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$1/status"; }
+children() { cat "/proc/$1/task/$1/children"; }
 
 # stop PIDFILE: ends that server and waits until it is gone
 stop() {
@@ -100,6 +106,24 @@ peer_use() {
 peer_script() { control "$peer_control" /script "$1"; }
 peer_log() { control "$peer_control" '/log?bodies'; }
 
+# issuer_start: the peer as an issuer of tokens without number: of JWTs that client.key signed, and of all others that it is asked for (see
+# tokens.mjs). Then $issuer is set, and $issuer_options are those of a gateway that fetches its keys and introspects.
+issuer_start() {
+  local keys thumbprint exp
+  peer_start peer
+  issuer=https://$peer
+  keys=$("$("$repo/tools/node.sh")" "$here/tokens.mjs" jwks "$pki")
+  thumbprint=$(thumbprint client)
+  exp=$(($(date +%s) + 3600))
+  peer_script "{
+    \"/jwks\": {\"json\": $keys},
+    \"/introspect\": {\"json\": {\"active\": true, \"aud\": \"https://api.test\", \"exp\": $exp, \"cnf\": {\"x5t#S256\": \"$thumbprint\"}}}
+  }" >"$RUN/answer"
+  # shellcheck disable=SC2034 # for the caller
+  issuer_options="\"jwks_uri\": \"$issuer/jwks\", \"introspection_endpoint\": \"$issuer/introspect\", \"client_id\": \"gateway\",
+    \"client_secret\": \"gateway-secret\", \"client_auth\": \"client_secret_basic\", \"ssl_trusted_certificate\": \"$pki/ca.crt\""
+}
+
 # redis_start [PASSWORD]: a Redis that keeps nothing, on $redis_port, the same one when started again; and on $RUN/redis/socket
 redis_start() {
   mkdir -p "$RUN/redis"
@@ -140,8 +164,7 @@ free_ports() {
 # gateway_start [MEMBERS]: nginx with keybound; MEMBERS are more options of keybound, as JSON members. Then $api is set. The keys of the
 # authorization server are configured, unless MEMBERS make the gateway its client: then it fetches them.
 gateway_start() {
-  local ports
-  local keys
+  local ports keys peer_port=${peer-}
   case ${1-} in
     *'"client_id"'*) keys= ;;
     *) keys=", \"jwks\": $(<"$RUN/jwks.json")" ;;
@@ -151,7 +174,9 @@ gateway_start() {
   for _ in 1 2 3; do
     mapfile -t ports < <(free_ports 3)
     sed -e "s|@RUN@|$RUN|g" -e "s|@MODULES@|$modules|g" -e "s|@LUA@|$KEYBOUND_LUA|g" -e "s|@LIB@|$KEYBOUND_LIB|g" \
-      -e "s|@PORT@|${ports[0]}|g" -e "s|@UPSTREAM_PORT@|${ports[1]}|g" -e "s|@METRICS_PORT@|${ports[2]}|g" "${KEYBOUND_CONF:-$here/nginx.conf.in}" >"$RUN/nginx.conf"
+      -e "s|@PORT@|${ports[0]}|g" -e "s|@UPSTREAM_PORT@|${ports[1]}|g" -e "s|@METRICS_PORT@|${ports[2]}|g" \
+      -e "s|@MODULE@|$KEYBOUND_MODULE|g" -e "s|@WORKERS@|${KEYBOUND_WORKERS:-1}|g" -e "s|@PEER_PORT@|${peer_port##*:}|g" \
+      "${KEYBOUND_CONF:-$here/nginx.conf.in}" >"$RUN/nginx.conf"
     if nginx_run 2>"$RUN/start.log"; then
       # shellcheck disable=SC2034 # for the caller
       api=https://api.test:${ports[0]} metrics=http://127.0.0.1:${ports[2]}/metrics
@@ -169,7 +194,7 @@ nginx_run() {
   # The module asks for the library by its soname.
   mkdir -p "$RUN/lib"
   ln -sf "$KEYBOUND_LIB/libkeybound.so" "$RUN/lib/libkeybound.so.1"
-  LD_LIBRARY_PATH=$RUN/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} /usr/sbin/nginx -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf" "${user[@]}"
+  LD_LIBRARY_PATH=$RUN/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$KEYBOUND_NGINX" -p "$RUN" -e "$RUN/error.log" -c "$RUN/nginx.conf" "${user[@]}"
 }
 
 # start: the certificates, the authorization server and the gateway; stop_all: the end of all that runs

@@ -148,10 +148,9 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
 
     } else if (rc == NGX_ERROR) {
 
-        /* More than subrequest_output_buffer_size. For nginx it is the client's connection that has failed, or it waits for the rest to be sent. */
+        /* More than subrequest_output_buffer_size. For nginx it is the client's connection that has failed. */
 
         r->connection->error = 0;
-        r->buffered = 0;
         answer.outcome = KB_FETCH_TOO_LARGE;
 
     } else if (rc != NGX_OK || u->length > 0 || u->headers_in.status_n > 599) {
@@ -173,6 +172,10 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     }
 
     ngx_http_keybound_answer_all(flight, &answer);
+
+    /* Nothing of it is to be sent: nginx would wait for that. */
+
+    r->buffered = 0;
 
     return NGX_OK;
 }

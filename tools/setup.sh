@@ -5,13 +5,14 @@
 #     build     the C tools; Rust must be there
 #     nginx     nginx with Lua
 #     nginx-module  what the nginx module is built with
+#     nginx-source  the source of that nginx, and of a newer one, in target/nginx-source, and what it takes to build them
 #     as        the authorization server of the demo and tests, and a Node for it (tools/node.sh prints its path)
 #     browser   Chromium, and what drives it, for the test of a login
 #     bench     the tools that count instructions
 #     coverage  cargo llvm-cov, and the LLVM that reads this Rust's profiles
 #     redis     a Redis for the tests, and nginx's client for it
 #     rock      LuaRocks
-#     test      build, nginx, as, browser, bench, redis, rock and the test tools
+#     test      build, nginx, nginx-module, nginx-source, as, browser, bench, redis, rock and the test tools
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -72,22 +73,30 @@ POLICY
   "${sudo[@]}" chmod 755 /usr/sbin/policy-rc.d
 }
 
-# Test::Nginx is packaged only in a later Debian; it is plain Perl and runs here. From there comes this package and no other.
-install_test_nginx() {
+# suite TYPE NAME: that suite of Debian, from the same mirror as the machine's own, as apt's sources have it
+suite() {
   local uri
-  [ -z "$(version libtest-nginx-perl)" ] || return 0
-  # The same mirror as the machine's own Debian.
-  # shellcheck disable=SC1091,SC2016
-  uri=$(. /etc/os-release && apt-get indextargets --format '$(REPO_URI)' "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages')
+  # shellcheck disable=SC2016
+  uri=$(apt-get indextargets --format '$(REPO_URI)' "Release: $(codename)" 'Component: main' 'Created-By: Packages')
   uri=${uri%%$'\n'*}
   [ -n "$uri" ] || die "found no Debian mirror in apt's sources"
-  put /etc/apt/sources.list.d/keybound-forky.sources <<SOURCE
-Types: deb
+  cat <<SOURCE
+Types: $1
 URIs: $uri
-Suites: forky
+Suites: $2
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 SOURCE
+}
+# shellcheck disable=SC1091
+codename() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
+
+# Test::Nginx is packaged only in a later Debian; it is plain Perl and runs here. From there comes this package and no other.
+install_test_nginx() {
+  local source
+  [ -z "$(version libtest-nginx-perl)" ] || return 0
+  source=$(suite deb forky)
+  put /etc/apt/sources.list.d/keybound-forky.sources <<<"$source"
   put /etc/apt/preferences.d/keybound-forky <<PIN
 Package: *
 Pin: release n=forky
@@ -110,7 +119,41 @@ part_build() {
 # luajit2 and not luajit: that one conflicts with the LuaJIT that Debian's nginx module brings.
 part_nginx() { install nginx libnginx-mod-http-lua lua-resty-core lua-cjson luajit2 openssl curl; }
 
-part_nginx_module() { install gcc libc6-dev make nginx-dev libssl-dev libpcre2-dev zlib1g-dev; }
+part_nginx_module() { install gcc libc6-dev make nginx nginx-dev libssl-dev libpcre2-dev zlib1g-dev; }
+
+# Two sources: of the nginx that is installed, and of the next Debian's, where the API for modules is another one. apt checks
+# their signatures; its state is in a directory of this script's own, so that it needs no root and leaves nothing behind.
+part_nginx_source() {
+  local installed suite unpacked=$root/target/nginx-source
+  part_nginx_module
+  installed=$(/usr/sbin/nginx -v 2>&1)
+  installed=nginx-${installed##*/}
+  [ ! -e "$unpacked/$installed" ] || [ ! -e "$unpacked/newer" ] || return 0
+  mkdir -p "$work/apt/lists/partial" "$work/apt/archives/partial" "$work/apt/sources" "$unpacked"
+  for suite in "$(codename)" trixie; do
+    suite deb-src "$suite" >"$work/apt/sources/$suite.sources"
+  done
+  cat >"$work/apt/conf" <<CONF
+Dir::State "$work/apt";
+Dir::Cache "$work/apt";
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "$work/apt/sources";
+APT::Sandbox::User "$(id -un)";
+CONF
+  APT_CONFIG=$work/apt/conf quietly apt-get -q update
+  for suite in "$(codename)" trixie; do
+    mkdir "$work/$suite"
+    cd "$work/$suite"
+    APT_CONFIG=$work/apt/conf quietly apt-get -q source --download-only "nginx/$suite"
+    tar -xf nginx_*.orig.tar.gz --no-same-owner -C "$unpacked"
+  done
+  cd "$root"
+  [ -e "$unpacked/$installed" ] || die "nginx is $installed, but Debian's source is that of another version:" "$(ls "$unpacked")"
+  set -- "$work"/trixie/nginx_*.orig.tar.gz
+  set -- "${1##*/nginx_}"
+  ln -sfn "nginx-${1%.orig.tar.gz}" "$unpacked/newer"
+  echo "setup: unpacked $installed and $(readlink "$unpacked/newer") in target/nginx-source"
+}
 
 # node_packages DIRECTORY WHAT: what its package-lock.json names, and a Node to run it
 node_packages() {
@@ -152,6 +195,7 @@ part_test() {
   part_build
   part_nginx
   part_nginx_module
+  part_nginx_source
   part_as
   part_browser
   part_bench
@@ -161,11 +205,11 @@ part_test() {
   install_test_nginx
 }
 
-[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|nginx-module|as|browser|bench|coverage|redis|rock|test ...'
+[ $# -gt 0 ] || die 'usage: setup.sh build|nginx|nginx-module|nginx-source|as|browser|bench|coverage|redis|rock|test ...'
 for part; do
   case $part in
-    build | nginx | nginx-module | as | browser | bench | coverage | redis | rock | test) ;;
-    *) die "no part named $part: build, nginx, nginx-module, as, browser, bench, coverage, redis, rock, test" ;;
+    build | nginx | nginx-module | nginx-source | as | browser | bench | coverage | redis | rock | test) ;;
+    *) die "no part named $part: build, nginx, nginx-module, nginx-source, as, browser, bench, coverage, redis, rock, test" ;;
   esac
 done
 for part; do "part_${part//-/_}"; done

@@ -716,6 +716,7 @@ sub second_start {
     $conf =~ s/\Q$ENV{TEST_NGINX_SERVROOT}\E/$root/g;
     $conf =~ s/127\.0\.0\.1:$TLS_PORT\b/127.0.0.1:$tls/g;
     $conf =~ s/127\.0\.0\.1:$PORT\b/127.0.0.1:$plain/g;
+    $conf =~ s/^daemon off;//m;
     $change->() for $change ? $conf : ();
     write_file("$root/nginx.conf", $conf);
     _output('', $ENV{TEST_NGINX_BINARY}, '-p', "$root/", '-e', "$root/logs/error.log", '-c', "$root/nginx.conf");
@@ -920,9 +921,17 @@ $CERTIFICATE
 EOC
     $block->set_value(http_config => $http);
     $block->set_value(config => _replace($block->config // ''));
-    # Test::Nginx runs it in a package of its own, once nginx is there.
-    $block->set_value(init => 'package main; ' . $block->init) if defined $block->init;
+    # Test::Nginx runs it in a package of its own, once nginx is there; under valgrind it does not wait for that.
+    $block->set_value(init => 'Keybound::_wait_for_nginx(); package main; ' . ($block->init // '')) if defined $block->init || $ENV{TEST_NGINX_USE_VALGRIND};
 });
+
+sub _wait_for_nginx {
+    for (1 .. 600) {
+        return if IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $PORT);
+        sleep 0.05;
+    }
+    die "nginx did not start\n";
+}
 
 # Requests of our own in place of the one that Test::Nginx makes.
 my $helper = $Test::Nginx::Util::RunTestHelper;
