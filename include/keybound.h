@@ -1020,7 +1020,7 @@ int32_t kb_check_fetch_header(const struct kb_check *check,
                               struct kb_str *name,
                               struct kb_str *value);
 
-// Takes the answer to `KB_STEP_FETCH`; then read the next step.
+// Takes the answer to `KB_STEP_FETCH`; then read the next step. A body that is larger than was asked for makes it `KB_FETCH_TOO_LARGE`.
 //
 // # Arguments
 // - `now_s`: Unix time, seconds; greater than 0

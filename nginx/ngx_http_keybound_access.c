@@ -151,7 +151,6 @@ ngx_http_keybound_preaccess_handler(ngx_http_request_t *r)
     } else {
         ngx_http_keybound_reset(ctx);
         ngx_http_keybound_restore_headers(ctx);
-        ngx_http_keybound_forget_variables(r);
     }
 
     ctx->engine = klcf->engine;
@@ -163,7 +162,7 @@ ngx_http_keybound_preaccess_handler(ngx_http_request_t *r)
         }
     }
 
-    if (ctx->changed) {
+    if (ctx->changed || r->internal) {
         ngx_http_keybound_forget_variables(r);
     }
 
@@ -303,6 +302,7 @@ ngx_http_keybound_log(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx, ngx_u
     ngx_http_keybound_main_conf_t  *kmcf = ngx_http_get_module_main_conf(r, ngx_http_keybound_module);
 
     id = ngx_http_get_indexed_variable(r, kmcf->request_id);
+    id = id ? id : &ngx_http_variable_null_value;
 
     if (ctx->check) {
         (void) kb_check_detail(ctx->check, &text);
@@ -364,7 +364,7 @@ ngx_http_keybound_has_page(ngx_http_request_t *r, ngx_http_core_loc_conf_t *clcf
 }
 
 
-/* Answers the client; or lets nginx do it where it is its turn: other access checks, pages of the operator, redirects. */
+/* Answers the client; or lets nginx do it where it is its turn: other access checks, pages of the operator, redirects, auth_delay. */
 
 static ngx_int_t
 ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
@@ -407,7 +407,9 @@ ngx_http_keybound_respond(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
 
     r->headers_in.msie = 0;
 
-    if ((status >= 300 && status < 400) || ngx_http_keybound_has_page(r, clcf, status)) {
+    if ((status >= 300 && status < 400) || ngx_http_keybound_has_page(r, clcf, status)
+        || (status == NGX_HTTP_UNAUTHORIZED && clcf->auth_delay))
+    {
         return status;
     }
 
@@ -682,7 +684,7 @@ ngx_http_keybound_wants_claims(ngx_http_core_main_conf_t *cmcf)
 
     for (i = 0; i < cmcf->variables.nelts; i++) {
         for (own = ngx_http_keybound_variables; own->name.len; own++) {
-            if (own->get_handler == ngx_http_keybound_claim_variable
+            if (own->get_handler == ngx_http_keybound_claim_variable && v[i].name.len >= own->name.len
                 && ngx_strncmp(v[i].name.data, own->name.data, own->name.len) == 0)
             {
                 return KB_WANT_CLAIMS;

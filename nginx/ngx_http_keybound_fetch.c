@@ -144,7 +144,7 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
         answer.outcome = KB_FETCH_TLS;
 
     } else if (u == NULL || u->headers_in.status_n < 100) {
-        answer.outcome = rc == NGX_HTTP_GATEWAY_TIME_OUT ? KB_FETCH_TIMEOUT : KB_FETCH_CONNECT;
+        answer.outcome = rc == NGX_HTTP_GATEWAY_TIME_OUT ? KB_FETCH_TIMEOUT : u && u->request_sent ? KB_FETCH_MALFORMED : KB_FETCH_CONNECT;
 
     } else if (rc == NGX_ERROR) {
 
@@ -282,7 +282,10 @@ ngx_http_keybound_begin(ngx_http_keybound_ctx_t *ctx, kb_fetch *fetch)
     flight->subrequest = sr;
     ngx_http_set_ctx(sr, flight, ngx_http_keybound_module);
 
+    /* It goes out in any case; not with the half of it. */
+
     if (ngx_http_keybound_fill(ctx, sr, fetch, &flight->body) != NGX_OK) {
+        flight->refused = 1;
         return NULL;
     }
 
@@ -342,8 +345,7 @@ ngx_http_keybound_flight(ngx_http_request_t *r)
 
 
 /*
- * Before anything is sent: nginx does not verify servers unless it is told to; and what X-Accel-Redirect or error_page lead elsewhere has
- * lost its context.
+ * Before anything is sent: nginx does not verify servers unless it is told to; and what X-Accel-Redirect led elsewhere has lost its context.
  */
 
 ngx_int_t
@@ -361,7 +363,7 @@ ngx_http_keybound_fetch_check(ngx_http_request_t *r)
     ucf = ngx_http_get_module_loc_conf(r, ngx_http_proxy_module);
 
     if (ngx_http_get_module_ctx(r, ngx_http_keybound_module) == NULL || (flight->verify && !ucf->ssl_verify)
-        || ucf->ssl == NULL || ucf->ssl->ctx == NULL)
+        || flight->refused || ucf->ssl == NULL || ucf->ssl->ctx == NULL)
     {
         flight->refused = 1;
         return NGX_HTTP_BAD_GATEWAY;

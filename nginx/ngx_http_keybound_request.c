@@ -250,7 +250,7 @@ ngx_http_keybound_own_headers(ngx_http_keybound_ctx_t *ctx)
 }
 
 
-/* nginx remembers variables of headers that were asked for before they changed. */
+/* nginx remembers variables of headers that were asked for before they changed. Those that the configuration sets itself stay. */
 
 void
 ngx_http_keybound_forget_variables(ngx_http_request_t *r)
@@ -260,7 +260,10 @@ ngx_http_keybound_forget_variables(ngx_http_request_t *r)
     ngx_http_core_main_conf_t  *cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
     for (v = cmcf->variables.elts, i = 0; i < cmcf->variables.nelts; i++) {
-        if (ngx_strncmp(v[i].name.data, "http_", 5) == 0 || ngx_strncmp(v[i].name.data, "cookie_", 7) == 0) {
+        if (!(v[i].flags & NGX_HTTP_VAR_CHANGEABLE)
+            && ((v[i].name.len > 5 && ngx_strncmp(v[i].name.data, "http_", 5) == 0)
+                || (v[i].name.len > 7 && ngx_strncmp(v[i].name.data, "cookie_", 7) == 0)))
+        {
             r->variables[i].valid = 0;
             r->variables[i].not_found = 0;
         }

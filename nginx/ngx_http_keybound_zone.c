@@ -155,7 +155,15 @@ ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, time_t ends)
     entry->node.node.key = ngx_murmur_hash2((u_char *) store->key.ptr, store->key.len);
     entry->node.str.len = store->key.len;
     entry->node.str.data = entry->data;
-    ngx_memcpy(ngx_cpymem(entry->data, store->key.ptr, store->key.len), store->value.ptr, store->value.len);
+    ngx_memcpy(entry->data, store->key.ptr, store->key.len);
+
+    if (store->value.ptr) {
+        ngx_memcpy(entry->data + store->key.len, store->value.ptr, store->value.len);
+
+    } else {
+        ngx_memzero(entry->data + store->key.len, store->value.len);
+    }
+
     ngx_rbtree_insert(&shared->tree, &entry->node.node);
     ngx_queue_insert_head(entry->cache ? &shared->caches : &shared->kept, &entry->queue);
 
@@ -243,20 +251,18 @@ ngx_http_keybound_publish(ngx_http_keybound_engine_t *engine)
         store.key.ptr = name;
         store.key.len = sizeof(name);
         store.value.len = engine->counters * sizeof(uint64_t);
-        store.value.ptr = ngx_calloc(store.value.len, ngx_cycle->log);
         pool = engine->setup.zone->data;
 
         ngx_shmtx_lock(&pool->mutex);
 
         entry = ngx_http_keybound_find(pool, store.key);
 
-        if (entry == NULL && store.value.ptr) {
+        if (entry == NULL) {
             entry = ngx_http_keybound_put(pool, &store, NGX_MAX_TIME_T_VALUE);
         }
 
         ngx_shmtx_unlock(&pool->mutex);
 
-        ngx_free((void *) store.value.ptr);
         engine->sums = entry ? (uint64_t *) (entry->data + sizeof(name)) : NULL;
 
         if (entry == NULL && !engine->complained) {

@@ -565,7 +565,7 @@ pub unsafe extern "C" fn kb_check_fetch_header(
     }
 }
 
-/// Takes the answer to `KB_STEP_FETCH`; then read the next step.
+/// Takes the answer to `KB_STEP_FETCH`; then read the next step. A body that is larger than was asked for makes it `KB_FETCH_TOO_LARGE`.
 ///
 /// # Arguments
 /// - `now_s`: Unix time, seconds; greater than 0
@@ -602,12 +602,17 @@ pub unsafe extern "C" fn kb_check_fetched(check: *mut kb_check, now_s: i64, answ
         // SAFETY: the caller's.
         let (content_type, retry_after, body) =
             unsafe { (answer.content_type.get(), answer.retry_after.get(), answer.body.get()) };
+        let body = body.unwrap_or_default();
+        let (outcome, status, body) = match check.fetch() {
+            Ok(fetch) if body.len() > fetch.max_body => (Outcome::TooLarge, 0, &[][..]),
+            _ => (outcome, status, body),
+        };
         let answer = FetchAnswer {
             outcome,
             status,
             content_type: content_type.unwrap_or_default(),
             retry_after: retry_after.unwrap_or_default(),
-            body: body.unwrap_or_default(),
+            body,
             elapsed_us: answer.elapsed_us,
             joined: answer.joined != 0,
         };
