@@ -127,6 +127,7 @@ ngx_int_t ngx_http_keybound_is(ngx_str_t *key, kb_str name);
 void ngx_http_keybound_fetch_init(void);
 ngx_http_keybound_flight_t *ngx_http_keybound_flight(ngx_http_request_t *r);
 ngx_int_t ngx_http_keybound_fetch(ngx_http_keybound_ctx_t *ctx);
+ngx_int_t ngx_http_keybound_take(ngx_http_request_t *r, ngx_http_keybound_flight_t *flight, ngx_chain_t *in);
 ngx_int_t ngx_http_keybound_fetch_check(ngx_http_request_t *r);
 void ngx_http_keybound_fetch_timeout(ngx_http_keybound_ctx_t *ctx);
 void ngx_http_keybound_leave(ngx_http_keybound_ctx_t *ctx);

@@ -11,6 +11,7 @@
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
 
 static void
@@ -563,6 +564,17 @@ ngx_http_keybound_header_filter(ngx_http_request_t *r)
 }
 
 
+/* The answer to a fetch goes to nobody. */
+
+static ngx_int_t
+ngx_http_keybound_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_http_keybound_flight_t  *flight = r == r->main ? NULL : ngx_http_keybound_flight(r);
+
+    return flight ? ngx_http_keybound_take(r, flight, in) : ngx_http_next_body_filter(r, in);
+}
+
+
 static ngx_int_t
 ngx_http_keybound_value(ngx_http_request_t *r, ngx_http_variable_value_t *v, kb_str text)
 {
@@ -701,4 +713,7 @@ ngx_http_keybound_add_filter(void)
 {
     ngx_http_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_http_keybound_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_keybound_body_filter;
 }

@@ -15,6 +15,9 @@ struct ngx_http_keybound_flight_s {
     ngx_msec_t                   started;
     uint32_t                     verify;
     uint32_t                     refused;       /* as it would not be verified */
+    size_t                       max_body;
+    ngx_str_t                    answer;
+    ngx_uint_t                   too_large;
     ngx_str_t                    variables[5];  /* url, host, uri, certificate, key */
     ngx_http_request_body_t      body;
     ngx_http_post_subrequest_t   done;
@@ -131,10 +134,7 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     ngx_http_keybound_init(answer);
     answer.elapsed_us = ngx_min(ngx_current_msec - flight->started, 4000000) * 1000;
 
-    if (r->out) {
-        answer.body.ptr = r->out->buf->pos;
-        answer.body.len = r->out->buf->last - r->out->buf->pos;
-    }
+    ngx_http_keybound_to(answer.body, flight->answer);
 
     if (flight->refused || ngx_http_get_module_ctx(r, ngx_http_keybound_module) != flight
         || (u && u->headers_in.status_n && !u->ssl))
@@ -146,11 +146,7 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
     } else if (u == NULL || u->headers_in.status_n < 100) {
         answer.outcome = rc == NGX_HTTP_GATEWAY_TIME_OUT ? KB_FETCH_TIMEOUT : u && u->request_sent ? KB_FETCH_MALFORMED : KB_FETCH_CONNECT;
 
-    } else if (rc == NGX_ERROR) {
-
-        /* More than subrequest_output_buffer_size. For nginx it is the client's connection that has failed. */
-
-        r->connection->error = 0;
+    } else if (flight->too_large) {
         answer.outcome = KB_FETCH_TOO_LARGE;
 
     } else if (rc != NGX_OK || u->length > 0 || u->headers_in.status_n > 599) {
@@ -173,9 +169,40 @@ ngx_http_keybound_fetched(ngx_http_request_t *r, void *data, ngx_int_t rc)
 
     ngx_http_keybound_answer_all(flight, &answer);
 
-    /* Nothing of it is to be sent: nginx would wait for that. */
+    return NGX_OK;
+}
 
-    r->buffered = 0;
+
+/* Takes the body: nginx's own way to keep it in memory cuts the client's connection where it is too large. */
+
+ngx_int_t
+ngx_http_keybound_take(ngx_http_request_t *r, ngx_http_keybound_flight_t *flight, ngx_chain_t *in)
+{
+    size_t      n;
+    ngx_str_t  *answer = &flight->answer;
+
+    if (answer->data == NULL) {
+        n = r->headers_out.content_length_n < 0 ? flight->max_body : ngx_min((size_t) r->headers_out.content_length_n, flight->max_body);
+        answer->data = ngx_pnalloc(r->pool, n + 1);
+
+        if (answer->data == NULL) {
+            return NGX_ERROR;
+        }
+
+        flight->max_body = n;
+    }
+
+    for ( /* void */ ; in; in = in->next) {
+        n = ngx_buf_in_memory(in->buf) ? in->buf->last - in->buf->pos : 0;
+        flight->too_large |= n > flight->max_body - answer->len;
+
+        if (!flight->too_large) {
+            ngx_memcpy(answer->data + answer->len, in->buf->pos, n);
+            answer->len += n;
+        }
+
+        in->buf->pos = in->buf->last;
+    }
 
     return NGX_OK;
 }
@@ -263,6 +290,7 @@ ngx_http_keybound_begin(ngx_http_keybound_ctx_t *ctx, kb_fetch *fetch)
     flight->engine = ctx->engine;
     flight->started = ngx_current_msec;
     flight->verify = tls.verify;
+    flight->max_body = fetch->max_body;
     flight->done.handler = ngx_http_keybound_fetched;
     flight->done.data = flight;
 

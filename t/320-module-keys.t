@@ -303,7 +303,6 @@ location = /_url {
     proxy_ssl_trusted_certificate $PKI/ca.crt;
     proxy_ssl_server_name on;
     proxy_set_header Host $keybound_fetch_host;
-    subrequest_output_buffer_size 64k;
 }
 --- run
 named_token('as:client');
@@ -335,7 +334,6 @@ location = /_kept {
     proxy_ssl_name localhost;
     proxy_ssl_server_name on;
     proxy_ssl_session_reuse off;
-    subrequest_output_buffer_size 64k;
 }
 --- run
 named_token('as:client');

@@ -320,10 +320,10 @@ proxy_ssl_session_reuse off;
 keybound_fetch /_as;
 keybound_fetch /_gateway gateway;
 keybound_fetch /_gateway_b gateway-b;
-location = /_as { internal; proxy_pass https://as$keybound_fetch_uri; proxy_set_header Connection ""; proxy_set_header Host $keybound_fetch_host; subrequest_output_buffer_size 64k; }
-location = /_gateway { internal; proxy_pass https://as_gateway$keybound_fetch_uri; proxy_set_header Connection ""; proxy_set_header Host $keybound_fetch_host; subrequest_output_buffer_size 64k;
+location = /_as { internal; proxy_pass https://as$keybound_fetch_uri; proxy_set_header Connection ""; proxy_set_header Host $keybound_fetch_host; }
+location = /_gateway { internal; proxy_pass https://as_gateway$keybound_fetch_uri; proxy_set_header Connection ""; proxy_set_header Host $keybound_fetch_host;
     proxy_ssl_certificate $PKI/gateway.crt; proxy_ssl_certificate_key $PKI/gateway.key; }
-location = /_gateway_b { internal; proxy_pass https://as_gateway_b$keybound_fetch_uri; proxy_set_header Connection ""; proxy_set_header Host $keybound_fetch_host; subrequest_output_buffer_size 64k;
+location = /_gateway_b { internal; proxy_pass https://as_gateway_b$keybound_fetch_uri; proxy_set_header Connection ""; proxy_set_header Host $keybound_fetch_host;
     proxy_ssl_certificate $PKI/gateway-b.crt; proxy_ssl_certificate_key $PKI/gateway-b.key; }
 --- run
 define(opaque => opaque());
@@ -348,7 +348,7 @@ unverified: basic { "ssl_verify": false }
 none
 --- tls
 keybound_fetch /_as;
-location = /_as { internal; proxy_pass https://$fetch_to$keybound_fetch_uri; proxy_set_header Host $keybound_fetch_host; subrequest_output_buffer_size 64k; }
+location = /_as { internal; proxy_pass https://$fetch_to$keybound_fetch_uri; proxy_set_header Host $keybound_fetch_host; }
 --- run
 define(opaque => opaque());
 named_token('opaque');

@@ -114,7 +114,6 @@ my $FETCH = <<"EOC";
             proxy_ssl_protocols TLSv1.2 TLSv1.3;
             proxy_ssl_session_reuse off;
             proxy_read_timeout 15s;
-            subrequest_output_buffer_size 256k;
 EOC
 
 my $UPSTREAM = <<'EOC';
