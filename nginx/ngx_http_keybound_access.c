@@ -310,6 +310,13 @@ ngx_http_keybound_log(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx, ngx_u
     }
 
     ngx_http_keybound_from(detail, text);
+
+    /* What a logout could not revoke is for the operator. */
+
+    if (detail.len && ngx_strcmp(kb_reason_code(ctx->reason), "logged_out") == 0) {
+        level = NGX_LOG_WARN;
+    }
+
     *ngx_sprintf(token, ctx->token_id ? "%08xD" : "-", ctx->token_id) = '\0';
     *ngx_sprintf(status, ctx->step == KB_STEP_RESPOND ? ", status=%uD" : "", ctx->response.status) = '\0';
 

@@ -107,7 +107,7 @@ location /report { keybound report; $PROXY; }
 for my $status (600, 700, 999) {
     peer_script({ '/introspect' => { json => { active() }, status => $status } });
     define(opaque => fresh());
-    refuses({ cert => 'client', token => 'opaque' }, '503 - introspection_unavailable', $status);
+    refuses({ cert => 'client', token => 'opaque' }, '503 - introspection_unavailable', "status $status");
     is(call(cert => 'client', token => 'opaque', path => '/report')->{status}, 200, "$status: report");
 }
 peer_script({ '/introspect' => { json => { active() } } });
@@ -131,4 +131,51 @@ for my $size (1000, 70_000, 150_000) {
 is(scalar(() = glob "$ENV{TEST_NGINX_SERVROOT}/proxy_temp/*"), 0, 'no file');
 --- no_error_log
 [error]
+[alert]
+
+=== TEST 8: after its timeout a fetch is over: the next request on the same connection is answered at once
+--- engine
+slow: peer { "timeout": 500 }
+kb:
+--- run
+peer_script({ '*' => { hang => JSON::PP::true } });
+define(opaque => fresh());
+my $from = Time::HiRes::time();
+my ($timeout, $next) = calls_on_one_connection({ cert => 'client', token => 'opaque', path => '/slow' }, { cert => 'client', token => 'bound' });
+my $took = Time::HiRes::time() - $from;
+is("$timeout->{status} $next->{status}", '503 200', 'both are answered');
+is($next->{connected}, 0, 'on one connection');
+ok($took < 4, sprintf 'in %.2f s', $took);
+--- no_error_log
+[alert]
+
+=== TEST 9: clients that go away while an answer is slow, cut, too large or never comes leave nothing open
+--- engine
+kb: peer { "timeout": 400 }
+--- run
+my ($pid) = (children(), master());
+my $sockets = sub { return scalar grep { (readlink($_) // '') =~ /socket/ } glob "/proc/$pid/fd/*" };
+my $before = $sockets->();
+my $large = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 600000\r\n\r\n{" . ' ' x 400000;
+my @answers = ({ hang => JSON::PP::true }, [{ send => substr $large, 0, 40000 }, { hang => JSON::PP::true }],
+    [{ wait => 100 }, { send => $large }, { hang => JSON::PP::true }], [{ wait => 150 }, { json => { active => JSON::PP::false } }]);
+for my $h2 (0, 1) {
+    for my $answer (@answers) {
+        peer_script({ '*' => $answer });
+        my @started;
+        for my $time (0.05, 0.1, 0.2, 0.3, 0.45, 2) {
+            define(opaque => fresh());
+            my @words = Keybound::_curl_words(cert => 'client', token => 'opaque', h2 => $h2);
+            push @started, Keybound::start_command('', @words, '--max-time', $time, '-o', '/dev/null', '-w', '%{http_code}');
+        }
+        my @got = map { (Keybound::finish_command($_))[1] } @started;
+        isnt($got[-1], 200, "HTTP/@{[ $h2 + 1 ]}: who stays is refused");
+    }
+}
+ok(until_true(10, sub { $sockets->() <= $before }), "sockets: $before before, " . $sockets->() . ' after');
+peer_script({ '/introspect' => { json => { active() } } });
+define(opaque => fresh());
+passes({ cert => 'client', token => 'opaque' }, 'the twin of all of them');
+--- timeout: 60
+--- no_error_log
 [alert]
