@@ -197,7 +197,9 @@ my $session = "$RUN/early-session";
 is(s_client(cert => 'client', token => 'bound', tls => '1.3', save => $session)->{status}, 200, 'a full handshake');
 log_mark();
 my $response = s_client(cert => 'client', token => 'bound', tls => '1.3', resume => $session, early => 1);
-is(join(' ', $response->{status}, reasons()), '425 425 early_data', 'early');
+# Under valgrind nginx may be so slow that the handshake is complete when it looks at the request: then the key is proved.
+my $early = $ENV{TEST_NGINX_USE_VALGRIND} ? qr/^(?:425 425 early_data|200 ?)$/ : qr/^425 425 early_data$/;
+like(join(' ', $response->{status}, reasons()), $early, 'early');
 log_mark();
 check(scalar s_client(cert => 'client', token => 'bound', tls => '1.3', resume => $session), '200', 'not early');
 --- no_error_log
