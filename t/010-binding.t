@@ -1,65 +1,16 @@
 # Proof of possession by certificate: every mode with every kind of token and certificate.
 use Keybound;
+use Binding;
 use Test::Nginx::Socket 'no_plan';
 
-# What comes of each token without a certificate, with the client's and with the thief's, in each mode.
-my $MATRIX = <<'EOT';
-strict    unbound    token_unbound             token_unbound             token_unbound
-strict    bound      certificate_missing       -                         certificate_mismatch
-strict    for:thief  certificate_missing       certificate_mismatch      -
-strict    jkt        confirmation_unsupported  confirmation_unsupported  confirmation_unsupported
-strict    both       confirmation_unsupported  confirmation_unsupported  confirmation_unsupported
-strict    empty      confirmation_malformed    confirmation_malformed    confirmation_malformed
-strict    null       confirmation_malformed    confirmation_malformed    confirmation_malformed
-strict    padded     confirmation_malformed    confirmation_malformed    confirmation_malformed
-strict    forged     certificate_missing       signature_invalid         certificate_mismatch
-strict    expired    token_expired             token_expired             token_expired
-optional  unbound    -                         -                         -
-optional  bound      certificate_missing       -                         certificate_mismatch
-optional  for:thief  certificate_missing       certificate_mismatch      -
-optional  jkt        confirmation_unsupported  confirmation_unsupported  confirmation_unsupported
-optional  both       confirmation_unsupported  confirmation_unsupported  confirmation_unsupported
-optional  empty      confirmation_malformed    confirmation_malformed    confirmation_malformed
-optional  null       confirmation_malformed    confirmation_malformed    confirmation_malformed
-optional  padded     confirmation_malformed    confirmation_malformed    confirmation_malformed
-optional  forged     certificate_missing       signature_invalid         certificate_mismatch
-optional  expired    token_expired             token_expired             token_expired
-off       unbound    -                         -                         -
-off       bound      -                         -                         -
-off       for:thief  -                         -                         -
-off       jkt        -                         -                         -
-off       both       -                         -                         -
-off       empty      -                         -                         -
-off       null       -                         -                         -
-off       padded     -                         -                         -
-off       forged     signature_invalid         signature_invalid         signature_invalid
-off       expired    token_expired             token_expired             token_expired
-EOT
-
-# `--- matrix: MODE SOURCE TLS` stands for the engine, the tokens and the calls of that part of the table.
+# `--- matrix: MODE SOURCE TLS` stands for the engine, the tokens and the calls of that part of the table of Binding.pm.
 add_block_preprocessor(sub {
     my ($block) = @_;
     my ($mode, $source, $tls) = split ' ', $block->matrix // return;
-    my $own = thumbprint('client');
-    $block->set_value(tokens => {
-        jkt => { claims => { cnf => { jkt => $own } } },
-        both => { claims => { cnf => { 'x5t#S256' => $own, jkt => $own } } },
-        empty => { claims => { cnf => {} } },
-        null => { claims => { cnf => undef } },
-        padded => { claims => { cnf => { 'x5t#S256' => "$own=" } } },
-    });
+    set_matrix($block, $mode, "tls=$tls");
     $block->set_value(engine => <<"EOT");
         kb = engine({ proof_of_possession_mtls = "$mode" }, { certificate_source = "$source" })
 EOT
-    my $calls = '';
-    for (grep { /^$mode / } split /\n/, $MATRIX) {
-        my (undef, $token, @reasons) = split;
-        for my $cert ('-', 'client', 'thief') {
-            my $reason = shift @reasons;
-            $calls .= "$cert $token tls=$tls -> " . ($reason eq '-' ? 200 : "401 invalid_token $reason") . "\n";
-        }
-    }
-    $block->set_value(calls => $calls);
 });
 
 run_tests();
