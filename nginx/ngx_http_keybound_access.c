@@ -202,7 +202,7 @@ ngx_http_keybound_certificate_refused(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
 {
-    kb_http                         http;
+    kb_http                         http, *given = NULL;
     int32_t                         rc;
     kb_facts                        facts;
     kb_decision                     decision;
@@ -217,14 +217,13 @@ ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
     ngx_http_keybound_init(facts);
     ngx_http_keybound_init(decision);
     facts.flags = kmcf->flags;
-    facts.http = NULL;
 
     if (ctx->engine->needs & KB_NEEDS_HTTP) {
         ngx_http_keybound_init(http);
-        facts.http = &http;
+        given = &http;
     }
 
-    if (ngx_http_keybound_facts(r, &facts, facts.http ? &http : NULL) != NGX_OK) {
+    if (ngx_http_keybound_facts(r, &facts, given) != NGX_OK) {
         return KB_E_NULL;
     }
 

@@ -137,6 +137,9 @@ ngx_http_keybound_postconfiguration(ngx_conf_t *cf)
 
     for (engines = kmcf->engines.elts, i = 0; i < kmcf->engines.nelts; i++) {
         for (k = 0; kb_engine_upstream_header(engines[i]->engine, k, &name) == KB_OK; k++) {
+
+            /* nginx's own are shorter. */
+
             if (name.len > sizeof(lowcase)) {
                 continue;
             }

@@ -129,6 +129,10 @@ function _M.prepare(engine, zone)
 end
 
 
+-- A closure, not the C function: a finalizer that is a C function can run after its library object was collected.
+local function free_page(ptr) lib.kb_page_free(ptr) end
+
+
 --- Puts what an engine counts on a page, with the values of the zone, which are those of all workers and engines: of
 -- each sample once.
 local function put(page, engine, dict, seen)
@@ -153,7 +157,7 @@ function _M.page(zone)
   end
   local made, text, seen = ffi.new("kb_page *[1]"), ffi.new("kb_str"), {}
   local rc = lib.kb_page_new(made)
-  local page = ffi_gc(made[0], lib.kb_page_free)
+  local page = ffi_gc(made[0], free_page)
   for _, engine in pairs(engines) do
     if rc == C.OK then
       rc = put(page, engine, dict, seen)
@@ -167,6 +171,8 @@ function _M.page(zone)
   end
   ngx.header["Content-Type"] = CONTENT_TYPE
   ngx.print(string_of(text))
+  -- The garbage collector does not see how much it is.
+  free_page(ffi_gc(page, nil))
 end
 
 
