@@ -117,13 +117,6 @@
 // A reason for `kb_engine_response()`: the host knows no consumer for the claims of an allowed token.
 #define KB_REASON_CONSUMER_NOT_FOUND 83
 
-// The reasons from this one to `KB_REASON_BINDING_LAST`: the request did not prove possession. A host must not treat such a request as
-// anonymous.
-#define KB_REASON_BINDING_FIRST 60
-
-// The last number of those reasons.
-#define KB_REASON_BINDING_LAST 79
-
 // There is no certificate.
 #define KB_CERT_NONE 0
 
@@ -151,7 +144,8 @@
 // `kb_engine_needs()`: `kb_http.form` must be set for the body of a form.
 #define KB_NEEDS_FORM 2
 
-// `kb_engine_needs()`: logins and sessions need the shared store. Without it nobody logs in, and no token is refreshed.
+// `kb_engine_needs()`: logins, sessions and proofs need the shared store. Without it nobody logs in, no token is refreshed, and no proof
+// is taken.
 #define KB_NEEDS_STORE 4
 
 // `kb_engine_needs()`: steps can be `KB_STEP_FETCH`.
@@ -301,7 +295,7 @@ typedef struct kb_header {
   struct kb_str value;
 } kb_header;
 
-// What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
+// What of a request a login, a session or a proof is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
 // absent.
 typedef struct kb_http {
   // `sizeof(kb_http)` as the caller compiled it
@@ -328,10 +322,32 @@ typedef struct kb_http {
   struct kb_str refresh_token;
   // With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
   struct kb_str form;
-  // All headers of the request, as they came, instead of the members from `cookie` to `refresh_token`, which are then absent; or NULL
+  // All headers of the request, as they came, instead of the members from `cookie` to `refresh_token`, and from `dpop` to
+  // `forwarded_prefix`, which are then absent; or NULL
   const struct kb_header *headers;
   // How many these are
   size_t headers_n;
+  // `https` or `http`: that of the connection
+  struct kb_str scheme;
+  // The address at the other end of the connection, whatever a header says: nginx's `$realip_remote_addr`
+  struct kb_str peer;
+  // What no other request has, on whatever node, if one request may be decided about more than once (internal redirects); else absent:
+  // its proof is used once for all of these decisions
+  struct kb_str request;
+  // `DPoP`
+  struct kb_str dpop;
+  // `X-Forwarded-Proto`
+  struct kb_str forwarded_proto;
+  // `X-Forwarded-Host`
+  struct kb_str forwarded_host;
+  // `X-Forwarded-Port`
+  struct kb_str forwarded_port;
+  // `X-Forwarded-Prefix`
+  struct kb_str forwarded_prefix;
+  // How many `DPoP` headers came
+  uint32_t dpop_n;
+  // 0
+  uint32_t reserved;
 } kb_http;
 
 // The facts of one request. Set all of it to 0 first, then `struct_size`.
@@ -357,7 +373,7 @@ typedef struct kb_facts {
   uint32_t flags;
   // 0
   uint32_t reserved;
-  // What logins and sessions are decided from; NULL only where `kb_engine_needs()` has no `KB_NEEDS_HTTP`
+  // What logins, sessions and proofs are decided from; NULL only where `kb_engine_needs()` has no `KB_NEEDS_HTTP`
   const struct kb_http *http;
 } kb_facts;
 
@@ -520,6 +536,15 @@ const char *kb_strerror(int32_t status);
 // # Lifetimes
 // Static.
 const char *kb_reason_code(uint32_t reason);
+
+// Whether a reason says that the request did not prove possession: a host must not treat such a request as anonymous.
+//
+// # Arguments
+// - `reason`: a number that this library gave
+//
+// # Returns
+// 1 or 0; 1 for a number that is no reason, and after an internal error.
+uint32_t kb_reason_is_binding(uint32_t reason);
 
 // Whether `kb_facts.ssl` can be used: this process has an OpenSSL with the functions that keybound calls.
 //

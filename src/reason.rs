@@ -16,6 +16,10 @@ pub enum Answer {
     BadRequest,
     /// 401 `invalid_token`
     InvalidToken,
+    /// 401 `invalid_dpop_proof` (RFC 9449 §7.1)
+    InvalidProof,
+    /// 401 `use_dpop_nonce`, with a nonce (RFC 9449 §9)
+    UseNonce,
     /// 302: a browser goes on elsewhere
     Redirect,
     /// 403 `insufficient_scope`
@@ -37,7 +41,7 @@ impl Answer {
             Answer::Allow => 0,
             Answer::Redirect => 302,
             Answer::InvalidRequest | Answer::BadRequest => 400,
-            Answer::Challenge | Answer::InvalidToken => 401,
+            Answer::Challenge | Answer::InvalidToken | Answer::InvalidProof | Answer::UseNonce => 401,
             Answer::InsufficientScope | Answer::Forbidden => 403,
             Answer::TooEarly => 425,
             Answer::Internal => 500,
@@ -50,6 +54,8 @@ impl Answer {
         match self {
             Answer::InvalidRequest => Some("invalid_request"),
             Answer::InvalidToken => Some("invalid_token"),
+            Answer::InvalidProof => Some("invalid_dpop_proof"),
+            Answer::UseNonce => Some("use_dpop_nonce"),
             Answer::InsufficientScope => Some("insufficient_scope"),
             Answer::Allow
             | Answer::Redirect
@@ -81,8 +87,8 @@ macro_rules! reasons {
             /// Every reason, in the order of the numbers.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
 
-            /// The numbers of [`Reason::is_binding`], those to come included.
-            pub const BINDING: RangeInclusive<u32> = 60..=79;
+            /// The numbers of [`Reason::is_binding`]: of certificates and of proofs.
+            const BINDING: [RangeInclusive<u32>; 2] = [60..=79, 130..=159];
 
             /// Its place in [`Reason::ALL`].
             pub(crate) fn place(self) -> usize {
@@ -117,7 +123,7 @@ macro_rules! reasons {
 
             /// Whether the request did not prove possession: who sent it must not pass for anonymous either.
             pub fn is_binding(self) -> bool {
-                Self::BINDING.contains(&(self as u32))
+                Self::BINDING.iter().any(|range| range.contains(&(self as u32)))
             }
 
             /// What the client gets.
@@ -131,10 +137,10 @@ macro_rules! reasons {
 reasons! {
     Allowed = 1 "allowed" Allow "The token is valid, and bound as the configuration demands."
 
-    NoToken = 10 "no_token" Challenge "There is no `Authorization` header with the scheme `Bearer`."
-    MalformedAuthorization = 11 "malformed_authorization" InvalidRequest "The `Authorization` header is not `Bearer` and one token (RFC 6750 §2.1)."
+    NoToken = 10 "no_token" Challenge "There is no `Authorization` header with the scheme `Bearer`, or, where proofs are taken, `DPoP`."
+    MalformedAuthorization = 11 "malformed_authorization" InvalidRequest "The `Authorization` header is not `Bearer`, or `DPoP`, and one token (RFC 6750 §2.1, RFC 9449 §7.1)."
     SeveralTokens = 12 "several_tokens" InvalidRequest "More than one `Authorization` header, or a second token in the query (RFC 6750 §2)."
-    DuplicateHeader = 13 "duplicate_header" InvalidRequest "A header that may come once came more than once, `DPoP` for example."
+    DuplicateHeader = 13 "duplicate_header" InvalidRequest "A header that may come once came more than once, and the host refused that itself."
 
     TokenTooLarge = 20 "token_too_large" InvalidToken "The token has more than 8192 bytes."
     TokenNotJwt = 21 "token_not_jwt" InvalidToken "The token is not a compact JWS: three parts of canonical base64url."
@@ -158,9 +164,9 @@ reasons! {
 
     TokenInactive = 48 "token_inactive" InvalidToken "The authorization server says that the token is not active: it is expired, revoked or unknown there (RFC 7662 §2.2)."
 
-    TokenUnbound = 60 "token_unbound" InvalidToken "The token has no `cnf`: the authorization server did not bind it to a certificate."
-    ConfirmationMalformed = 61 "confirmation_malformed" InvalidToken "`cnf` is not an object, is empty, or `x5t#S256` is not 43 characters of canonical base64url."
-    ConfirmationUnsupported = 62 "confirmation_unsupported" InvalidToken "`cnf` has a member that is not checked here, such as `jkt`."
+    TokenUnbound = 60 "token_unbound" InvalidToken "The authorization server did not bind the token to a certificate, or to anything: there is no `cnf`, or no `x5t#S256` in it, where `proof_of_possession_mtls` is `strict`."
+    ConfirmationMalformed = 61 "confirmation_malformed" InvalidToken "`cnf` is not an object, is empty, or `x5t#S256` or `jkt` is not 43 characters of canonical base64url; or what an introspection says of `token_type` and of `jkt` contradicts each other (RFC 9449 §6.2)."
+    ConfirmationUnsupported = 62 "confirmation_unsupported" InvalidToken "`cnf` has a member that is not checked here: an unknown one, `jkt` where `proof_of_possession_dpop` is `off`, or `x5t#S256` where `proof_of_possession_mtls` is."
     CertificateMissing = 63 "certificate_missing" InvalidToken "The token is bound to a certificate, and the connection has none."
     CertificateMismatch = 64 "certificate_mismatch" InvalidToken "The token is bound to another certificate than that of the connection: a stolen token, or a renewed certificate."
     CertificateMalformed = 65 "certificate_malformed" InvalidToken "The client certificate is larger than 16 KiB, not exactly one, or its dates cannot be read."
@@ -182,7 +188,7 @@ reasons! {
     ClientRefused = 93 "client_refused" Unavailable "The authorization server refused the gateway itself (`invalid_client`): look at `client_id`, its authentication method and its certificate."
     ServerUnavailable = 94 "server_unavailable" Unavailable "The token or revocation endpoint, or that for pushed authorization requests, did not answer, or not with something that can be used (RFC 6749 §5.1, RFC 9126 §2.2)."
 
-    StoreUnavailable = 95 "store_unavailable" Unavailable "The shared store failed, and a session or a login cannot be told from one that is over or used."
+    StoreUnavailable = 95 "store_unavailable" Unavailable "The shared store failed, and a session, a login or a proof cannot be told from one that is over or used."
 
     InternalError = 99 "internal_error" Internal "keybound failed; please report it with the log of that moment."
 
@@ -205,6 +211,26 @@ reasons! {
     CredentialsRefused = 123 "credentials_refused" Challenge "The authorization server refused the credentials or the refresh token of the request."
     CredentialsMalformed = 124 "credentials_malformed" BadRequest "The credentials of the request cannot be read (RFC 7617 §2), or came more than once."
     LogoutCrossSite = 125 "logout_cross_site" Forbidden "The request to log out came from another site."
+
+    DpopSchemeRequired = 130 "dpop_scheme_required" InvalidToken "The token is bound to a key (`cnf.jkt`) and came with the scheme `Bearer`: without a proof it would be anybody's (RFC 9449 §7.2)."
+    TokenNotDpopBound = 131 "token_not_dpop_bound" InvalidToken "The token came with the scheme `DPoP`, or `proof_of_possession_dpop` is `strict`, and it is not bound to a key: there is no `cnf.jkt` (RFC 9449 §7.2)."
+    ProofMissing = 132 "proof_missing" InvalidProof "The token came with the scheme `DPoP`, and there is no `DPoP` header with a proof (RFC 9449 §7.1)."
+    ProofRepeated = 133 "proof_repeated" InvalidProof "There is more than one `DPoP` header (RFC 9449 §4.3, check 1)."
+    ProofMalformed = 134 "proof_malformed" InvalidProof "The proof is not one compact JWS of at most 4096 bytes in strict JSON, or `jti`, `htm`, `htu`, `iat` or `ath` is missing, too long or of the wrong type (checks 2 and 3)."
+    ProofTypeRefused = 135 "proof_type_refused" InvalidProof "The `typ` of the proof is not `dpop+jwt`: something else was sent as a proof (check 4)."
+    ProofAlgorithmRefused = 136 "proof_algorithm_refused" InvalidProof "The `alg` of the proof is not one of `dpop_algorithms` (check 5)."
+    ProofSignatureInvalid = 137 "proof_signature_invalid" InvalidProof "The signature of the proof is not that of the key in its `jwk` (check 6)."
+    ProofKeyRefused = 138 "proof_key_refused" InvalidProof "The `jwk` of the proof is missing, holds a private member, or is no usable public key for its `alg` (check 7)."
+    ProofMethodMismatch = 139 "proof_method_mismatch" InvalidProof "`htm` is not the method of the request, letter by letter (check 8)."
+    ProofUriMismatch = 140 "proof_uri_mismatch" InvalidProof "`htu` is not the public URI of the request without query and fragment (check 9): look at `public_origin`, `public_path_prefix` and `trusted_ips`."
+    ProofNonceMissing = 141 "proof_nonce_missing" UseNonce "The proof has no `nonce`, and `dpop_use_nonce` asks for one; the client gets one and tries again (check 10)."
+    ProofNonceInvalid = 142 "proof_nonce_invalid" UseNonce "The `nonce` of the proof is too old, or was not made with `dpop_nonce_secret`; the client gets another one and tries again (check 10)."
+    ProofExpired = 143 "proof_expired" InvalidProof "The proof is older than `dpop_proof_lifetime`; compare the clocks (check 11)."
+    ProofIssuedInFuture = 144 "proof_issued_in_future" InvalidProof "`iat` of the proof is more than `dpop_proof_leeway` in the future; compare the clocks (check 11)."
+    ProofTokenMismatch = 145 "proof_token_mismatch" InvalidProof "`ath` is not the hash of the access token: the proof was made for another one (check 12)."
+    ProofKeyMismatch = 146 "proof_key_mismatch" InvalidProof "The key of the proof is not the one that the token is bound to: a stolen token, or a new key (check 12)."
+    ProofReplayed = 147 "proof_replayed" InvalidProof "The proof was used before: each is good for one request (RFC 9449 §11.1)."
+    ProofOverPlainHttp = 148 "proof_over_plain_http" InvalidProof "The request came over plain HTTP, and not from one of `trusted_ips` that says it was TLS (RFC 9449 §2)."
 }
 
 /// `docs/reasons.md`, generated.
@@ -212,10 +238,10 @@ pub fn document() -> String {
     let mut text = String::from(
         "# Reasons\n\n\
          Each decision has one reason. The reason of a refusal is logged, and not sent to the client, who sees only the status and the\n\
-         `error` of RFC 6750, unless `display_errors` is set. Codes and numbers do not change and are not used again. This file is\n\
+         `error` of RFC 6750 or RFC 9449, unless `display_errors` is set. Codes and numbers do not change and are not used again. This file is\n\
          generated from `src/reason.rs` (`make docs`).\n\n\
-         Numbers from 60 to 79 are those of requests that did not prove possession: whoever lets refused requests through as anonymous\n\
-         must not do it with these (`KB_REASON_BINDING_FIRST`, `KB_REASON_BINDING_LAST`; in Lua `binding`).\n\n\
+         Numbers from 60 to 79 and from 130 to 159 are those of requests that did not prove possession: whoever lets refused requests through as anonymous\n\
+         must not do it with these (`kb_reason_is_binding()`; in Lua `binding`).\n\n\
          | code | number | status | `error` | meaning |\n\
          | --- | --- | --- | --- | --- |\n",
     );
@@ -271,6 +297,25 @@ mod tests {
                 "certificate_refused",
                 "session_certificate_missing",
                 "session_certificate_mismatch",
+                "dpop_scheme_required",
+                "token_not_dpop_bound",
+                "proof_missing",
+                "proof_repeated",
+                "proof_malformed",
+                "proof_type_refused",
+                "proof_algorithm_refused",
+                "proof_signature_invalid",
+                "proof_key_refused",
+                "proof_method_mismatch",
+                "proof_uri_mismatch",
+                "proof_nonce_missing",
+                "proof_nonce_invalid",
+                "proof_expired",
+                "proof_issued_in_future",
+                "proof_token_mismatch",
+                "proof_key_mismatch",
+                "proof_replayed",
+                "proof_over_plain_http",
             ]
         );
     }

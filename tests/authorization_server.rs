@@ -587,9 +587,9 @@ fn fault_12_what_the_server_says_of_an_active_token_is_held_to_the_rules() {
         (change("iss", 1.into()), Reason::ClaimsMalformed),
         (change("cnf", Value::Null), Reason::TokenUnbound),
         (change("cnf", "x".into()), Reason::ConfirmationMalformed),
-        (change("cnf", json!({"jkt": "x"})), Reason::ConfirmationUnsupported),
+        (change("cnf", json!({"jkt": "x"})), Reason::ConfirmationMalformed),
         (change("token_type", "refresh_token".into()), Reason::NotAnAccessToken),
-        (change("token_type", "DPoP".into()), Reason::ConfirmationUnsupported),
+        (change("token_type", "DPoP".into()), Reason::ConfirmationMalformed),
         (change("scope", "write".into()), Reason::InsufficientScope),
         // What a JWT could not leave out: the server itself vouches for it.
         (change("iss", Value::Null), Reason::Allowed),

@@ -60,8 +60,6 @@ local WARN = ngx.WARN
 local STEP_ALLOW = C.STEP_ALLOW
 local STEP_RESPOND = C.STEP_RESPOND
 local ALLOWED = C.REASON_ALLOWED
-local BINDING_FIRST = C.REASON_BINDING_FIRST
-local BINDING_LAST = C.REASON_BINDING_LAST
 local CERTIFICATE_REFUSED = C.REASON_CERTIFICATE_REFUSED
 -- What only the host can find wrong.
 local OF_HOST = {
@@ -414,7 +412,7 @@ local function refusal(reason, answer, token_id, check)
   local result = {
     allowed = not answer,
     reason = ffi_str(lib.kb_reason_code(reason)),
-    binding = reason >= BINDING_FIRST and reason <= BINDING_LAST,
+    binding = lib.kb_reason_is_binding(reason) == 1,
     token_id = token_id ~= 0 and format("%08x", token_id) or nil,
   }
   result.response_headers = {}

@@ -4,9 +4,9 @@ use crate::binding::Confirmation;
 use crate::crypto::{self, Algorithm};
 use crate::jose::jwk::JwkSet;
 use crate::jose::jws::{Compact, Header, Type};
-use crate::jose::{b64, json};
+use crate::jose::{b64, claims, json};
 use crate::reason::Reason;
-use crate::token::{Facts, claims};
+use crate::token::Facts;
 
 /// Largest ID token, in bytes: it comes in a body, and lists of groups make it larger than what fits into a header.
 pub(crate) const MAX_ID_TOKEN: usize = 16 * 1024;

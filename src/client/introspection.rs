@@ -4,12 +4,12 @@ use super::shared::{self, Domain, Keep};
 use super::{Failure, MAX_ANSWER, MAX_RETRY_S, Server, waits};
 use crate::crypto::Algorithm;
 use crate::jose::b64;
+use crate::jose::claims;
 use crate::jose::json::{self, Object, Value};
 use crate::jose::jwk::JwkSet;
 use crate::jose::jws::{Compact, Header, Type};
 use crate::reason::Reason;
 use crate::steps::{Endpoint, Fetched, Host, Outcome, Refusal};
-use crate::token::claims;
 
 /// Oldest `iat` of a signed response, in seconds: it was made for this very request.
 const MAX_AGE: i64 = 60;

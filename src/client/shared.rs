@@ -2,6 +2,7 @@
 
 use zeroize::Zeroize as _;
 
+use crate::binding::dpop::Use;
 use crate::crypto;
 use crate::crypto::seal::Sealer;
 use crate::steps::{Host, Store, StoreOperation, Stored};
@@ -23,6 +24,8 @@ pub(crate) enum Domain {
     Refresh,
     RefreshLock,
     Grant,
+    Proof,
+    Request,
 }
 
 /// A hash of parts, each with its length: no two lists of parts are one input.
@@ -169,6 +172,23 @@ impl Shared {
             Stored::Done => Some(true),
             Stored::Exists => Some(false),
             _ => None,
+        }
+    }
+
+    /// Atomically notes the use of a proof by a request, which may use it again.
+    pub(crate) async fn spend(&self, host: &Host, key: [u8; 32], request: &[u8], ttl: i64) -> Use {
+        let mark = hash(Domain::Request, &[request]);
+        let (mark, _) = mark.split_at(16);
+        match self.lock(host, key, mark, ttl).await {
+            Some(true) => Use::First,
+            Some(false) if request.is_empty() => Use::Again,
+            // Internally redirected, a request is decided about anew.
+            Some(false) => match self.fetch(host, key, 0).await {
+                Stored::Found(other) if other == mark => Use::First,
+                Stored::Found(_) => Use::Again,
+                _ => Use::Unknown,
+            },
+            None => Use::Unknown,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::respond::{Changes, header_value};
-use crate::binding::Bound;
+use crate::binding::{Bound, Scheme};
 use crate::jose::json;
 use crate::reason::Reason;
 use crate::steps::{Ask, Fetch, FetchAnswer, Refusal, Response, Run, State, StateError, Store, StoreAnswer};
@@ -74,12 +74,14 @@ impl Granted {
 /// One request. Holds its engine alive.
 pub struct Check {
     engine: Arc<Engine>,
+    /// How the request sent its token
+    scheme: Scheme,
     run: Run<Granted>,
 }
 
 impl Check {
-    pub(crate) fn new(engine: Arc<Engine>, run: Run<Granted>) -> Check {
-        Check { engine, run }
+    pub(crate) fn new(engine: Arc<Engine>, scheme: Scheme, run: Run<Granted>) -> Check {
+        Check { engine, scheme, run }
     }
 
     /// What the host does next.
@@ -87,7 +89,7 @@ impl Check {
         match self.run.state() {
             State::Done(Ok(granted)) => Step::Allow(granted),
             State::Done(Err(refusal)) => {
-                let usual = || self.engine.response(refusal.reason);
+                let usual = || self.engine.response_to(self.scheme, refusal.reason);
                 let response = refusal.response.as_deref().unwrap_or_else(usual);
                 if self.engine.report_only() { Step::Report(response) } else { Step::Respond(response) }
             }

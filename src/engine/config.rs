@@ -7,10 +7,10 @@ use std::ops::RangeInclusive;
 use serde_json::value::RawValue;
 
 use super::login::config::Logins;
+use super::proof::{self, Dpop};
 use super::respond::Headers;
 use super::servers::{self, Asked, TlsProfile, TlsProfiles};
 use super::verify::Rules;
-use crate::binding::Mode;
 use crate::client::{Lifetimes, ServerSetup};
 use crate::crypto::Algorithm;
 use crate::jose::json::{self, Value};
@@ -67,8 +67,21 @@ options! {
     "issuers_allowed" "array of strings or of objects" "none" "=" "Further issuers. A string is an issuer whose metadata and keys are fetched; an object has `issuer` and any of the options marked per issuer. A token is verified with the keys of its own issuer only. Nothing of the first issuer holds for the others but the audience, where they name none: no secret and no certificate goes to another server."
     "endpoint_hosts" "array of strings" "none" "" "Hosts that the issuer's metadata may name, besides the issuer's own: metadata that names another one is not followed there."
     "auth_methods" "array of `session`, `bearer`, `introspection`, `refresh_token`, `password`, `client_credentials`, `authorization_code`" "`[\"bearer\", \"introspection\"]` with `client_id`, else `[\"bearer\"]`" "=" "How a request may show who it is for; they are tried in this order, whatever the order here, and the first for which something came decides. `bearer`: tokens of three parts are JWTs, verified with keys. `introspection`: other tokens are introspected at the first issuer; without `bearer`, all are. `session`: the cookie of a session, which each of the other methods begins (`disable_session`). `refresh_token`: the header `Refresh-Token`. `password`, `client_credentials`: credentials, for which the gateway fetches a token. `authorization_code`: browsers are sent to the authorization server to log in ([logins.md](logins.md)). All but `bearer` and `introspection` use the first issuer only."
-    "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`" "=" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: `cnf` is not looked at."
-    "proof_of_possession_auth_methods_validation" "boolean" "`true`" "=" "`true`: methods whose token is bound to the gateway and not to the client are refused at load while `proof_of_possession_mtls` is `strict` or `optional`: `refresh_token`, `password`, `client_credentials`, and `authorization_code` without `session_bind_certificate`. `false`: they are taken, and each request whose proof of possession is not checked is logged and counted (`keybound_binding_skipped_total`)."
+    "proof_of_possession_mtls" "`strict`, `optional` or `off`" "`strict`; `off` where `proof_of_possession_dpop` is `strict` or `optional`" "=" "`strict`: every token must be bound to the connection's certificate. `optional`: a token without `cnf` passes, one with `cnf` must hold to it. `off`: bindings to certificates are not checked; a token with one is refused then, unless `proof_of_possession_dpop` is `off`, too, and `cnf` is not looked at."
+    "proof_of_possession_dpop" "`strict`, `optional` or `off`" "`off`" "=" "`strict`: every token must be bound to a key, and come with a proof by that key (RFC 9449, [dpop.md](dpop.md)). `optional`: a token that is not bound to a key passes with the scheme `Bearer`; one that is must come with its proof. `off`: proofs are not taken, and tokens that are bound to a key are refused, unless `proof_of_possession_mtls` is `off`, too. The other two need `public_origin` or `trusted_ips`, and `store_secret`."
+    "proof_of_possession_either" "boolean" "`false`" "" "With both of them `strict`: a token must be bound to a certificate or to a key, and not to both. What it is bound to is checked in any case."
+    "dpop_algorithms" "array of strings" "`[\"ES256\", \"PS256\", \"EdDSA\"]`" "" "Accepted `alg` values of proofs. Clients are told them in the challenge."
+    "dpop_proof_lifetime" "number, seconds, 1 to 3600" "`60`" "=" "How old a proof may be: by its `iat`, or with `dpop_use_nonce` by the time of its nonce. For so long it is remembered. Kong: 300, and it may be used again meanwhile."
+    "dpop_proof_leeway" "number, seconds, 0 to 60" "`5`" "" "How far `iat` of a proof, or the nonce of another node, may be ahead of the gateway's clock."
+    "dpop_use_nonce" "boolean" "`false`" "=" "Whether a proof must hold a nonce of the gateway. A client gets one with its first answer, a 401, and later ones with others. Then no proof can be made in advance, and the clock of the client does not matter."
+    "dpop_nonce_secret" "string, at least 32 characters" "required by `dpop_use_nonce`" "" "What nonces are made with: the same on all nodes. `openssl rand -base64 32` makes one. To replace it, first add the new one to `dpop_nonce_previous_secrets` everywhere, then exchange the two."
+    "dpop_nonce_previous_secrets" "array of strings" "none" "" "Other values of `dpop_nonce_secret`, whose nonces are accepted, too."
+    "public_origin" "array of strings, `https` origins, or one" "required by `proof_of_possession_dpop` without `trusted_ips`" "" "Scheme, host and port in the URLs that clients use, such as `https://api.example.com`: `htu` of a proof must begin so. Of several, the one that `Host` names."
+    "public_path_prefix" "string" "none" "" "What these URLs have before the path that the gateway sees, such as `/base`."
+    "trusted_ips" "array of addresses or networks, or `unix:`" "none" "" "Proxies before the gateway whose `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Port` and `X-Forwarded-Prefix` are believed; of all others they are ignored. They must set them themselves. Only over them a proof may come by plain HTTP."
+    "upstream_dpop_as_bearer" "boolean" "`true`" "" "The upstream gets a token that came with a proof as `Bearer`, and no `DPoP` header, as from Kong. `false`: it gets both as they came."
+    "insecure_dpop_replay" "boolean" "`false`" "" "Proofs are taken without a shared store, and while it fails: they can then be used again for as long as `dpop_proof_lifetime`."
+    "proof_of_possession_auth_methods_validation" "boolean" "`true`" "=" "`true`: methods whose token is bound to the gateway and not to the client are refused at load while `proof_of_possession_mtls` or `proof_of_possession_dpop` is `strict` or `optional`: `refresh_token`, `password`, `client_credentials`, and `authorization_code` without `session_bind_certificate`. `false`: they are taken, and each request whose proof of possession is not checked is logged and counted (`keybound_binding_skipped_total`)."
     "client_certificate_validity" "boolean" "`false`" "" "Checks `notBefore` and `notAfter` of the connection's client certificate, where there is one, on every request: nginx does so at a full handshake only."
     "algorithms" "array of strings" "all of the build" "" "Accepted `alg` values: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, and ES512 with the aws-lc build."
     "token_types" "array of `at+jwt`, `JWT`, `none`" "`[\"at+jwt\"]`" "" "Accepted `typ` values; `none` is a token without `typ`. Only `at+jwt` tells an access token from the issuer's other tokens: of the others, a claim `typ` of `ID`, `Refresh`, `Offline` or `Logout` is refused, `claims_forbidden` must be absent, and unless `claims_required` is set there must be `client_id`, `scope`, `scp`, or `roles` with `azp` or `appid`."
@@ -254,6 +267,7 @@ pub struct Config {
     pub(crate) introspection: bool,
     pub(crate) introspect_jwt: bool,
     pub(crate) logins: Option<Logins>,
+    pub(crate) dpop: Option<Dpop>,
     pub(crate) timeouts: Timeouts,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) store_secret: Option<String>,
@@ -457,16 +471,6 @@ impl<'a> Options<'a> {
         Ok(Some(Rule { path: path.unwrap_or_else(|| vec![default_claim.to_owned()]), required: required_words, words }))
     }
 
-    fn mode(&self) -> Result<Mode, ConfigError> {
-        const NAME: &str = "proof_of_possession_mtls";
-        match self.string(NAME)?.as_deref() {
-            None | Some("strict") => Ok(Mode::Strict),
-            Some("optional") => Ok(Mode::Optional),
-            Some("off") => Ok(Mode::Off),
-            Some(_) => self.error(NAME, "must be strict, optional or off"),
-        }
-    }
-
     /// The text of an option that is an object, or a string of one.
     pub(super) fn document(&self, name: &str) -> Result<Option<Cow<'a, str>>, ConfigError> {
         match self.raw(name) {
@@ -501,19 +505,17 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn algorithms(&self) -> Result<Vec<Algorithm>, ConfigError> {
-        const NAME: &str = "algorithms";
-        let Some(names) = self.strings(NAME)? else {
-            return Ok(Algorithm::ALL.to_vec());
+    pub(super) fn algorithms(&self, name: &str) -> Result<Option<Vec<Algorithm>>, ConfigError> {
+        let Some(names) = self.strings(name)? else {
+            return Ok(None);
         };
-        let known: Option<Vec<Algorithm>> = names.iter().map(|n| Algorithm::from_name(n)).collect();
-        known.map_or_else(
-            || {
+        match names.iter().map(|n| Algorithm::from_name(n)).collect() {
+            Some(known) => Ok(Some(known)),
+            None => {
                 let all: Vec<&str> = Algorithm::ALL.iter().map(|a| a.name()).collect();
-                self.error(NAME, format_args!("must be of {}", all.join(", ")))
-            },
-            Ok,
-        )
+                self.error(name, format_args!("must be of {}", all.join(", ")))
+            }
+        }
     }
 
     fn token_types(&self) -> Result<Vec<Type>, ConfigError> {
@@ -652,10 +654,10 @@ impl<'a> Options<'a> {
         if lifetimes.max_stale < lifetimes.max_age {
             return self.error("keys_max_stale", "must not be less than keys_max_age");
         }
-        let algorithms = self.algorithms()?;
-        let mode = self.mode()?;
+        let algorithms = self.algorithms("algorithms")?.unwrap_or_else(|| Algorithm::ALL.to_vec());
+        let possession = proof::policy(self)?;
         let methods = self.auth_methods()?;
-        let logins = Logins::of(self, &methods, mode)?;
+        let logins = Logins::of(self, &methods, possession)?;
         let (bearer, introspection) = (methods.contains(&Method::Bearer), methods.contains(&Method::Introspection));
         let introspect_jwt = self.boolean("introspect_jwt_tokens")?;
         if introspect_jwt && !(introspection && bearer) {
@@ -707,7 +709,7 @@ impl<'a> Options<'a> {
                     claims_required: self.strings("claims_required")?,
                     headers: HeaderMemo::default(),
                 },
-                mode,
+                possession,
                 has_sessions: logins.as_ref().is_some_and(|logins| logins.sessions.is_some()),
                 certificate_validity: self.boolean("client_certificate_validity")?,
                 leeway: self.number("leeway", 0, 0..=MAX_LEEWAY)?,
@@ -721,6 +723,7 @@ impl<'a> Options<'a> {
             introspection,
             introspect_jwt,
             logins,
+            dpop: Dpop::of(self, possession)?,
             timeouts: self.timeouts()?,
             lifetimes,
             store_secret: self.store_secret()?,

@@ -1,4 +1,4 @@
-//! What of an HTTP request a login or a session is decided from.
+//! What of an HTTP request a login, a session or a proof is decided from.
 
 /// Borrowed from the host for one call; what a request does not have is empty.
 #[derive(Clone, Copy, Default)]
@@ -25,4 +25,22 @@ pub struct Http<'a> {
     pub refresh_token: &'a [u8],
     /// The body of a form, where [`super::Engine::needs_form`] says so
     pub form: &'a [u8],
+    /// `https` or `http`: that of the connection
+    pub scheme: &'a [u8],
+    /// The address at the other end of the connection, whatever headers say of it
+    pub peer: &'a [u8],
+    /// `DPoP`
+    pub dpop: &'a [u8],
+    /// How many `DPoP` headers came
+    pub dpop_count: u32,
+    /// `X-Forwarded-Proto`
+    pub forwarded_proto: &'a [u8],
+    /// `X-Forwarded-Host`
+    pub forwarded_host: &'a [u8],
+    /// `X-Forwarded-Port`
+    pub forwarded_port: &'a [u8],
+    /// `X-Forwarded-Prefix`
+    pub forwarded_prefix: &'a [u8],
+    /// What no other request has, where one request may be decided about more than once (internal redirects): its proof is then used once
+    pub id: &'a [u8],
 }

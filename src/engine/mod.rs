@@ -6,6 +6,8 @@ mod check;
 pub(crate) mod config;
 mod http;
 mod login;
+mod proof;
+mod public;
 mod respond;
 mod servers;
 mod settings;
@@ -21,7 +23,8 @@ pub use servers::TlsProfile;
 pub use settings::Setting;
 pub use verify::{Verified, Verifier};
 
-use crate::binding::Bound;
+use crate::binding::dpop::Offered;
+use crate::binding::{Bound, Held, Scheme};
 use crate::cert::{ClientCertificate, Identity};
 use crate::client::Server;
 use crate::client::introspection::Introspected;
@@ -38,6 +41,7 @@ use crate::token::Facts;
 use cache::{Known, Memory, Refused};
 use login::Holder;
 use login::config::Logins;
+use proof::{Dpop, Taken};
 use respond::{Headers, Responses, Wording};
 use verify::Rules;
 
@@ -56,16 +60,23 @@ pub struct Request<'a> {
     pub certificate: ClientCertificate<'a>,
     /// Whether the request came before the handshake was complete (TLS 1.3 early data)
     pub early_data: bool,
-    /// What a login or a session needs besides; `None` only where [`Engine::needs_http`] is false
+    /// What a login, a session or a proof needs besides; `None` only where [`Engine::needs_http`] is false
     pub http: Option<&'a Http<'a>>,
 }
 
 impl Request<'_> {
+    /// How it sends a token; one without sends none with [`Scheme::Bearer`].
+    pub(crate) fn scheme(&self) -> Scheme {
+        self.authorization.and_then(split_scheme).map_or(Scheme::Bearer, |(scheme, _)| scheme)
+    }
+
     /// What names the token in logs: the first four octets of its SHA-256. 0 where there is none; the credentials of another scheme
     /// may be a password, which could be guessed by it.
     pub fn token_id(&self) -> u32 {
-        let value = self.authorization.and_then(|value| value.split_first_chunk::<7>());
-        let rest = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, rest)| rest);
+        let rest = self.authorization.and_then(|value| match split_scheme(value)? {
+            (_, rest @ [b' ', ..]) => Some(rest),
+            _ => None,
+        });
         let token = rest.and_then(|rest| rest.rsplit(|c| *c == b' ').next()).filter(|t| !t.is_empty());
         token.and_then(|token| crypto::sha256(token).first_chunk().copied()).map_or(0, u32::from_be_bytes)
     }
@@ -88,6 +99,10 @@ pub struct Engine {
     display_errors: bool,
     /// Sessions, logins and grants, if there are any.
     logins: Option<Logins>,
+    /// How proofs are taken, if they are.
+    dpop: Option<Dpop>,
+    /// What workers and nodes share.
+    shared: Arc<Shared>,
     /// Of this engine alone: what it remembers of credentials is of no use to others.
     salt: [u8; 32],
     skipped_keys: Vec<SkippedKey>,
@@ -123,6 +138,10 @@ enum Stop {
     Keys(usize, Why, Reason),
     /// This issuer is to be asked about the token; a JWT's own facts and claims go with it.
     Introspect(usize, Option<Box<Jwt>>),
+    /// There is a proof to be taken, whatever else.
+    Proof,
+    /// There is none that could be taken.
+    NoProof,
 }
 
 /// What a verified JWT says itself.
@@ -140,17 +159,46 @@ impl From<Reason> for Stop {
     }
 }
 
-/// The token of one request and who sent it, as a flow keeps them.
-struct Subject {
+/// What a request shows for itself, as a flow keeps it.
+struct Shown {
+    scheme: Scheme,
     token: Vec<u8>,
+    /// With [`Scheme::Dpop`]: the proof, or what is wrong with it
+    offered: Option<Result<Offered, Refusal>>,
+    /// [`Http::id`]
+    request: Vec<u8>,
+}
+
+/// The token of one request and who sent it.
+struct Subject<'a> {
+    token: &'a [u8],
     identity: Option<Identity>,
     holder: Holder,
+    offered: Option<&'a Result<Offered, Refusal>>,
+    request: &'a [u8],
+}
+
+/// A request whose token is good.
+struct Judged {
+    held: Held,
+    claims: Vec<u8>,
 }
 
 /// An allowed request.
-struct Judged {
+struct Passed {
     bound: Bound,
     claims: Vec<u8>,
+    /// The nonce that the client should use from now on
+    nonce: Option<String>,
+    /// Nobody will notice if its proof comes again.
+    is_unremembered: bool,
+}
+
+impl Passed {
+    fn without_proof(judged: Judged) -> Result<Passed, Reason> {
+        let Judged { held, claims } = judged;
+        Ok(Passed { bound: held.bound()?, claims, nonce: None, is_unremembered: false })
+    }
 }
 
 /// What is to be counted of a decision.
@@ -198,6 +246,8 @@ impl Engine {
             display_errors: config.display_errors,
             unauthorized: &config.unauthorized_message,
             forbidden: &config.forbidden_message,
+            algs: config.dpop.as_ref().map(Dpop::algs),
+            accepts_bearer: config.rules.possession.accepts_bearer(),
         };
         Ok(Engine {
             responses: Responses::new(&wording),
@@ -213,6 +263,8 @@ impl Engine {
             report_only: config.report_only,
             display_errors: config.display_errors,
             logins: config.logins,
+            dpop: config.dpop,
+            shared,
             salt: crypto::random().ok_or_else(ConfigError::no_randomness)?,
             skipped_keys: config.skipped_keys,
             metrics,
@@ -266,8 +318,13 @@ impl Engine {
             || (self.logins.is_some() && self.servers.iter().any(Server::has_client))
     }
 
-    /// Whether a decision is made from [`Request::http`], too: there are logins, sessions or grants.
+    /// Whether a decision is made from [`Request::http`], too: there are logins, sessions, grants or proofs.
     pub fn needs_http(&self) -> bool {
+        self.logins.is_some() || self.dpop.is_some()
+    }
+
+    /// Whether only [`Engine::begin`] decides: there are logins, sessions or grants.
+    pub fn needs_check(&self) -> bool {
         self.logins.is_some()
     }
 
@@ -279,9 +336,10 @@ impl Engine {
             .is_some_and(|logins| takes_body(&logins.password) || takes_body(&logins.client_credentials))
     }
 
-    /// Whether logins and sessions need the shared store: to notice a login that comes back twice, a logout and a refresh elsewhere.
+    /// Whether the shared store is needed: to notice a login or a proof that comes twice, a logout and a refresh elsewhere.
     pub fn needs_store(&self) -> bool {
         self.logins.as_ref().is_some_and(|logins| logins.sessions.is_some())
+            || self.dpop.as_ref().is_some_and(Dpop::needs_store)
     }
 
     /// Whether steps can ask for the shared store: `store_secret` is configured.
@@ -319,9 +377,14 @@ impl Engine {
         self.changes_headers
     }
 
-    /// The answer to a request that was refused for `reason`.
+    /// The answer to a request that was refused for `reason`, and had no credentials, or those of the scheme `Bearer`.
     pub fn response(&self, reason: Reason) -> &Response {
-        self.responses.of(reason)
+        self.response_to(Scheme::Bearer, reason)
+    }
+
+    /// The answer to a request with this scheme that was refused for `reason`.
+    pub fn response_to(&self, scheme: Scheme, reason: Reason) -> &Response {
+        self.responses.of(scheme, reason)
     }
 
     /// Decides at once, without claims and headers. Allocates nothing where the token is remembered.
@@ -343,7 +406,7 @@ impl Engine {
         let reason = match self.evaluate(request, false, &mut tally) {
             Ok(_bound) => Reason::Allowed,
             Err(Stop::Refuse(reason)) => reason,
-            Err(Stop::Keys(..) | Stop::Introspect(..)) => return Err(None),
+            Err(_) => return Err(None),
         };
         self.metrics.decided(tally.issuer, tally.source, reason);
         if reason == Reason::Allowed { Ok(()) } else { Err(Some(reason)) }
@@ -356,48 +419,100 @@ impl Engine {
         }
         let mut tally = Tally::NONE;
         let outcome = match self.evaluate(request, true, &mut tally) {
-            Ok(judged) => Ok(judged),
+            Ok(judged) => Passed::without_proof(judged),
             Err(Stop::Refuse(reason)) => Err(reason),
             Err(stop) => return self.begin_flow(request, stop),
         };
         self.metrics.decided(tally.issuer, tally.source, outcome.as_ref().map_or_else(|r| *r, |_| Reason::Allowed));
-        Check::new(Arc::clone(self), Run::done(outcome.map(|judged| self.grant(judged)).map_err(Refusal::from)))
+        let outcome = outcome.map(|passed| self.grant(passed, None)).map_err(Refusal::from);
+        Check::new(Arc::clone(self), request.scheme(), Run::done(outcome))
+    }
+
+    /// What a request shows for itself.
+    fn shown(&self, request: &Request<'_>) -> Result<Shown, Reason> {
+        let (scheme, token) = self.credentials(request)?;
+        let dpop = self.dpop.as_ref().filter(|_| scheme == Scheme::Dpop);
+        let request_id = request.http.map(|http| http.id).filter(|_| dpop.is_some()).unwrap_or_default();
+        Ok(Shown {
+            scheme,
+            token: token.to_vec(),
+            offered: dpop.map(|dpop| dpop.read(request, token)),
+            request: request_id.to_vec(),
+        })
     }
 
     fn begin_flow(self: &Arc<Self>, request: &Request<'_>, stop: Stop) -> Check {
-        let subject = credentials(request).and_then(|token| {
-            let identity = self.rules.identity(request.certificate)?;
-            Ok(Subject { token: token.to_vec(), identity, holder: Holder::Client })
-        });
+        let shown = self.shown(request).and_then(|shown| Ok((shown, self.rules.identity(request.certificate)?)));
         let engine = Arc::clone(self);
         let run = Run::begin(request.now, |host| async move {
             let mut tally = Tally { source: Source::Miss, ..Tally::NONE };
-            let outcome = match subject {
-                Ok(subject) => engine.go_on(&host, &subject, stop, &mut tally).await,
-                Err(reason) => Err(reason.into()),
-            };
+            let (shown, identity) = shown.map_err(Refusal::from)?;
+            let subject = Subject::of_client(&shown, identity);
+            let outcome = engine.settle(&host, &subject, Some(stop), &mut tally).await;
             let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Allowed);
             engine.metrics.decided(tally.issuer, tally.source, reason);
-            outcome.map(|judged| engine.grant(judged))
+            match outcome {
+                Ok(passed) => Ok(engine.grant(passed, Some(&shown))),
+                Err(refusal) => Err(engine.with_nonce(refusal, host.now())),
+            }
         });
-        Check::new(Arc::clone(self), run)
+        Check::new(Arc::clone(self), request.scheme(), run)
     }
 
-    fn grant(&self, Judged { bound, claims }: Judged) -> Granted {
-        let changes = self.changes_headers.then(|| Box::new(self.headers.of(&claims)));
-        Granted::new(bound, claims, changes)
+    /// Decides about a token with as many steps as that takes, and takes the proof, if there has to be one.
+    async fn settle(
+        &self,
+        host: &Host,
+        subject: &Subject<'_>,
+        stop: Option<Stop>,
+        tally: &mut Tally,
+    ) -> Result<Passed, Refusal> {
+        let outcome = match stop {
+            None | Some(Stop::Proof) => self.consider(subject, host.now(), tally),
+            Some(stop) => Err(stop),
+        };
+        let judged = match outcome {
+            Ok(judged) => judged,
+            Err(stop) => self.go_on(host, subject, stop, tally).await?,
+        };
+        match judged.held {
+            Held::Bound(_) => Ok(Passed::without_proof(judged)?),
+            Held::ToProve(key) => {
+                let Taken { bound, nonce, is_unremembered } = self.take_proof(host, subject, &key).await?;
+                Ok(Passed { bound, claims: judged.claims, nonce, is_unremembered })
+            }
+        }
+    }
+
+    fn grant(&self, passed: Passed, shown: Option<&Shown>) -> Granted {
+        let Passed { bound, claims, nonce, is_unremembered } = passed;
+        let mut changes = self.changes_headers.then(|| Box::new(self.headers.of(&claims)));
+        if let (Some(dpop), Some(Shown { scheme: Scheme::Dpop, token, .. })) = (&self.dpop, shown) {
+            let changes = changes.get_or_insert_default();
+            dpop.change(changes, token, self.headers.hide_credentials, false);
+            changes.respond(nonce.map(proof::nonce_headers));
+        }
+        let mut granted = Granted::new(bound, claims, changes);
+        if is_unremembered {
+            granted.note(proof::UNREMEMBERED.to_owned());
+        }
+        granted
     }
 
     fn evaluate(&self, request: &Request<'_>, claims: bool, tally: &mut Tally) -> Result<Judged, Stop> {
-        let token = credentials(request)?;
-        if request.early_data && self.rules.needs_certificate() {
+        let (scheme, token) = self.credentials(request)?;
+        if request.early_data && (self.rules.needs_certificate() || self.dpop.is_some()) {
             return Err(Reason::EarlyData.into());
         }
+        if scheme == Scheme::Dpop {
+            return Err(Stop::Proof);
+        }
+        const HOLDER: Holder = Holder::Client(Scheme::Bearer);
         let certificate = self.certificate_bytes(request.certificate);
         let (known, remembered) = match self.memory.try_lock() {
             Ok(mut memory) => {
                 let known = certificate.and_then(|bytes| memory.identities.get(bytes));
-                let recall = |known| self.recall(known, &Holder::Client, claims, request.now);
+                let recall = |known| self.recall(known, &HOLDER, claims, request.now);
                 (known, memory.tokens.get(token).and_then(recall))
             }
             Err(_) => (None, None),
@@ -409,37 +524,39 @@ impl Engine {
         };
         if let Some((facts, issuer, kept)) = remembered {
             *tally = Tally { issuer, source: Source::Hit };
-            let bound = self.rules.check_request(&Holder::Client, &facts, identity.as_ref(), request.now)?;
+            let held = self.rules.check_request(&HOLDER, &facts, identity.as_ref(), request.now)?;
             let claims = match kept {
                 Some(claims) => claims,
                 None if claims => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
                 None => Vec::new(),
             };
-            return Ok(Judged { bound, claims });
+            return Ok(Judged { held, claims });
         }
         tally.source = Source::Miss;
-        self.judge(token, identity.as_ref(), &Holder::Client, request.now, tally).map_err(|stop| {
+        let subject = Subject { token, identity, holder: HOLDER, offered: None, request: b"" };
+        self.judge(&subject, request.now, tally).map_err(|stop| {
             // Whatever else is wrong with it: what is no token68 is no bearer token but a malformed header.
             if is_token68(token) { stop } else { Reason::MalformedAuthorization.into() }
         })
     }
 
     /// Decides about the token of a flow, as far as that goes without steps, and with its claims.
-    fn consider(&self, subject: &Subject, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
-        let Subject { token, identity, holder } = subject;
+    fn consider(&self, subject: &Subject<'_>, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
+        let Subject { token, identity, holder, .. } = subject;
         let remembered = self.memory.try_lock().ok();
         let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, holder, true, now));
         let Some((facts, issuer, kept)) = remembered else {
             tally.source = Source::Miss;
-            return self.judge(token, identity.as_ref(), holder, now, tally);
+            return self.judge(subject, now, tally);
         };
         *tally = Tally { issuer, source: Source::Hit };
-        let bound = self.rules.check_request(holder, &facts, identity.as_ref(), now)?;
+        let held = self.rules.check_request(holder, &facts, identity.as_ref(), now)?;
+        subject.check_proof(&held)?;
         let claims = match kept {
             Some(claims) => claims,
             None => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
         };
-        Ok(Judged { bound, claims })
+        Ok(Judged { held, claims })
     }
 
     /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
@@ -452,7 +569,7 @@ impl Engine {
     ) -> Option<(Facts, usize, Option<Vec<u8>>)> {
         let issuer = usize::try_from(known.issuer).ok()?;
         let fits = match holder {
-            Holder::Client => !known.is_own,
+            Holder::Client(_) => !known.is_own,
             Holder::Gateway(_) => issuer == 0,
         };
         // Before it was learnt: the clock was set back, and by the clock it would be fresh for who knows how long.
@@ -468,14 +585,9 @@ impl Engine {
     }
 
     /// Decides about a token that is not remembered, as far as that goes without steps.
-    fn judge(
-        &self,
-        token: &[u8],
-        identity: Option<&Identity>,
-        holder: &Holder,
-        now: i64,
-        tally: &mut Tally,
-    ) -> Result<Judged, Stop> {
+    fn judge(&self, subject: &Subject<'_>, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
+        let Subject { token, identity, holder, .. } = subject;
+        let identity = identity.as_ref();
         // What the gateway was given itself is verified if it can be, whatever clients may send.
         let verifies = self.bearer || matches!(holder, Holder::Gateway(_));
         if self.introspection && (!verifies || !Compact::is_like(token)) {
@@ -484,7 +596,10 @@ impl Engine {
             }
             tally.issuer = 0;
             // Whoever cannot be let in anyway causes no request.
-            self.rules.check_certificate(holder, identity, now)?;
+            self.rules.foresee(holder, identity, now)?;
+            if matches!(subject.offered, Some(Err(_))) {
+                return Err(Stop::NoProof);
+            }
             self.check_refused(token, now)?;
             return Err(Stop::Introspect(0, None));
         }
@@ -495,7 +610,8 @@ impl Engine {
         if issuer != 0 && matches!(holder, Holder::Gateway(_)) {
             return Err(Reason::IssuerMismatch.into());
         }
-        let bound = self.rules.check_request(holder, &facts, identity, now)?;
+        let held = self.rules.check_request(holder, &facts, identity, now)?;
+        subject.check_proof(&held)?;
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
         let epoch = server.keys.epoch();
         let keys = server.keys.usable(now).map_err(|why| match why {
@@ -518,7 +634,7 @@ impl Engine {
         let fresh_until = keys.until;
         let known = Known { facts, since: now, fresh_until, is_own, issuer: issuer as u32, epoch, claims: None };
         self.remember(token, known, now);
-        Ok(Judged { bound, claims })
+        Ok(Judged { held, claims })
     }
 
     fn remember(&self, token: &[u8], known: Known, now: i64) {
@@ -536,7 +652,13 @@ impl Engine {
     }
 
     /// Takes the steps that a decision needs.
-    async fn go_on(&self, host: &Host, subject: &Subject, stop: Stop, tally: &mut Tally) -> Result<Judged, Refusal> {
+    async fn go_on(
+        &self,
+        host: &Host,
+        subject: &Subject<'_>,
+        stop: Stop,
+        tally: &mut Tally,
+    ) -> Result<Judged, Refusal> {
         let begun = host.now();
         let mut stop = stop;
         // A load, and a refetch; each may at first take over what another worker has, from before the token perhaps. More would be a loop.
@@ -544,6 +666,7 @@ impl Engine {
         loop {
             match stop {
                 Stop::Refuse(reason) => return Err(reason.into()),
+                Stop::Proof | Stop::NoProof => return Err(subject.no_proof()),
                 Stop::Introspect(issuer, jwt) => return self.introspect(host, subject, issuer, jwt, tally).await,
                 Stop::Keys(issuer, why, reason) => {
                     tally.issuer = issuer;
@@ -556,7 +679,7 @@ impl Engine {
                     fetched |= server.fetch_keys(host, why).await?;
                 }
             }
-            stop = match self.judge(&subject.token, subject.identity.as_ref(), &subject.holder, host.now(), tally) {
+            stop = match self.judge(subject, host.now(), tally) {
                 Ok(judged) => return Ok(judged),
                 Err(stop) => stop,
             };
@@ -567,7 +690,7 @@ impl Engine {
     async fn introspect(
         &self,
         host: &Host,
-        subject: &Subject,
+        subject: &Subject<'_>,
         issuer: usize,
         jwt: Option<Box<Jwt>>,
         tally: &mut Tally,
@@ -576,7 +699,7 @@ impl Engine {
         let server = self.servers.get(issuer).ok_or(Reason::InternalError)?;
         let setup = server.introspection.as_ref().ok_or(Reason::InternalError)?;
         let epoch = jwt.as_ref().map_or_else(|| server.keys.epoch(), |jwt| jwt.epoch);
-        let token = std::str::from_utf8(&subject.token).map_err(|_| Reason::MalformedAuthorization)?;
+        let token = std::str::from_utf8(subject.token).map_err(|_| Reason::MalformedAuthorization)?;
         let learned = server.introspect(host, token).await?;
         let now = host.now();
         let said = match learned.said {
@@ -588,8 +711,8 @@ impl Engine {
         let (facts, said) = said.inspect_err(|reason| {
             let refused = Refused { reason: *reason, since: now, until: now.saturating_add(setup.ttl_neg) };
             if let Ok(mut memory) = self.memory.try_lock() {
-                memory.tokens.remove(&subject.token);
-                memory.refused.insert(&subject.token, refused, now);
+                memory.tokens.remove(subject.token);
+                memory.refused.insert(subject.token, refused, now);
             }
         })?;
         if learned.is_news {
@@ -602,10 +725,16 @@ impl Engine {
             let claims = jwt.is_none().then(|| said.as_slice().into());
             let is_own = false;
             let known = Known { facts, since: learned.at, fresh_until, is_own, issuer: issuer as u32, epoch, claims };
-            self.remember(&subject.token, known, now);
+            self.remember(subject.token, known, now);
         }
-        let bound = self.rules.check_request(&subject.holder, &facts, subject.identity.as_ref(), now)?;
-        Ok(Judged { bound, claims: jwt.map_or(said, |jwt| jwt.claims) })
+        let held = self.rules.check_request(&subject.holder, &facts, subject.identity.as_ref(), now)?;
+        if let Err(stop) = subject.check_proof(&held) {
+            return Err(match stop {
+                Stop::Refuse(reason) => reason.into(),
+                _ => subject.no_proof(),
+            });
+        }
+        Ok(Judged { held, claims: jwt.map_or(said, |jwt| jwt.claims) })
     }
 
     /// Holds what the server says of an active token to the rules.
@@ -639,18 +768,61 @@ impl Engine {
         }
         Ok(identity)
     }
+
+    fn credentials<'a>(&self, request: &Request<'a>) -> Result<(Scheme, &'a [u8]), Reason> {
+        credentials(request, self.dpop.is_some())
+    }
 }
 
-/// The bearer token of the request (RFC 6750 §2).
-fn credentials<'a>(request: &Request<'a>) -> Result<&'a [u8], Reason> {
+impl<'a> Subject<'a> {
+    /// What a client shows.
+    fn of_client(shown: &'a Shown, identity: Option<Identity>) -> Subject<'a> {
+        Subject {
+            token: &shown.token,
+            identity,
+            holder: Holder::Client(shown.scheme),
+            offered: shown.offered.as_ref(),
+            request: &shown.request,
+        }
+    }
+
+    /// Whether there is a proof of the right key, where there has to be one: all that can be told of it without its signature.
+    fn check_proof(&self, held: &Held) -> Result<(), Stop> {
+        match (held, self.offered) {
+            (Held::Bound(_), _) => Ok(()),
+            (Held::ToProve(key), Some(Ok(offered))) => Ok(offered.check_key(key)?),
+            (Held::ToProve(_), _) => Err(Stop::NoProof),
+        }
+    }
+
+    /// Why there is none.
+    fn no_proof(&self) -> Refusal {
+        match self.offered {
+            Some(Err(refusal)) => refusal.clone(),
+            _ => Reason::ProofMissing.into(),
+        }
+    }
+}
+
+/// Scheme and rest of an `Authorization` header with a token.
+fn split_scheme(authorization: &[u8]) -> Option<(Scheme, &[u8])> {
+    if let Some((name, rest)) = authorization.split_first_chunk::<6>()
+        && name.eq_ignore_ascii_case(b"Bearer")
+    {
+        return Some((Scheme::Bearer, rest));
+    }
+    let (name, rest) = authorization.split_first_chunk::<4>()?;
+    name.eq_ignore_ascii_case(b"DPoP").then_some((Scheme::Dpop, rest))
+}
+
+/// The token of the request, and how it was sent (RFC 6750 §2, RFC 9449 §7.1).
+fn credentials<'a>(request: &Request<'a>, takes_proofs: bool) -> Result<(Scheme, &'a [u8]), Reason> {
     if request.authorization_count > 1 {
         return Err(Reason::SeveralTokens);
     }
     let authorization = request.authorization.ok_or(Reason::NoToken)?;
-    let Some((scheme, rest)) = authorization.split_first_chunk::<6>() else {
-        return Err(Reason::NoToken);
-    };
-    if !scheme.eq_ignore_ascii_case(b"Bearer") {
+    let (scheme, rest) = split_scheme(authorization).ok_or(Reason::NoToken)?;
+    if scheme == Scheme::Dpop && !takes_proofs {
         return Err(Reason::NoToken);
     }
     let token = match rest {
@@ -665,7 +837,7 @@ fn credentials<'a>(request: &Request<'a>) -> Result<&'a [u8], Reason> {
     if !request.query.is_empty() && has_access_token(request.query) {
         return Err(Reason::SeveralTokens);
     }
-    Ok(token)
+    Ok((scheme, token))
 }
 
 fn trim_spaces(mut text: &[u8]) -> &[u8] {
@@ -719,7 +891,7 @@ mod tests {
             early_data: false,
             http: None,
         };
-        credentials(&request).map(|t| String::from_utf8_lossy(t).into_owned())
+        credentials(&request, false).map(|(_, token)| String::from_utf8_lossy(token).into_owned())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a refused client gets, made once at load; and the headers that go on with an allowed request and its response.
 
 use super::config::ClaimHeader;
+use crate::binding::Scheme;
 use crate::jose::json::{self, Value};
 use crate::reason::{Answer, Reason};
 use crate::steps::Response;
@@ -14,7 +15,9 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
 /// The response of each reason.
 pub(crate) struct Responses {
-    by_reason: Vec<Response>,
+    to_bearer: Vec<Response>,
+    /// Empty where they are the same.
+    to_dpop: Vec<Response>,
     internal: Response,
 }
 
@@ -26,14 +29,20 @@ pub(crate) struct Wording<'a> {
     pub(crate) display_errors: bool,
     pub(crate) unauthorized: &'a str,
     pub(crate) forbidden: &'a str,
+    /// The algorithms of proofs, where they are taken
+    pub(crate) algs: Option<String>,
+    /// Whether a token without proof can pass
+    pub(crate) accepts_bearer: bool,
 }
 
 impl Responses {
     pub(crate) fn new(wording: &Wording<'_>) -> Responses {
-        let response = |reason: Reason| {
+        let response = |scheme: Scheme, reason: Reason| {
             let answer = reason.answer();
             let message = match answer {
-                Answer::Challenge | Answer::InvalidToken => wording.unauthorized,
+                Answer::Challenge | Answer::InvalidToken | Answer::InvalidProof | Answer::UseNonce => {
+                    wording.unauthorized
+                }
                 Answer::InsufficientScope | Answer::Forbidden => wording.forbidden,
                 Answer::InvalidRequest | Answer::BadRequest => "Bad Request",
                 Answer::Redirect => "Found",
@@ -46,19 +55,7 @@ impl Responses {
                 Answer::Allow => Answer::Internal.status(),
                 _ => answer.status(),
             };
-            let www_authenticate = answer.challenges().then(|| {
-                let error = answer.error().filter(|_| wording.expose_error_code);
-                let description = error.filter(|_| wording.display_errors).map(|_| reason.code());
-                // Groups and roles answer likewise, but the `scope` to ask for is known for scopes only.
-                let scopes = wording.scopes.filter(|_| error.is_some() && reason == Reason::InsufficientScope);
-                challenge([
-                    ("realm", wording.realm),
-                    ("error", error),
-                    ("error_description", description),
-                    ("scope", scopes),
-                ])
-                .into()
-            });
+            let www_authenticate = answer.challenges().then(|| wording.challenges(scheme, reason).into());
             let told = wording.display_errors.then(|| ("reason".into(), Value::Str(reason.code().into())));
             let body = [("message".into(), Value::Str(message.into()))].into_iter().chain(told);
             Response {
@@ -72,21 +69,55 @@ impl Responses {
             }
         };
         Responses {
-            internal: response(Reason::InternalError),
-            by_reason: Reason::ALL.iter().copied().map(response).collect(),
+            internal: response(Scheme::Bearer, Reason::InternalError),
+            to_bearer: Reason::ALL.iter().map(|reason| response(Scheme::Bearer, *reason)).collect(),
+            to_dpop: match wording.algs {
+                Some(_) => Reason::ALL.iter().map(|reason| response(Scheme::Dpop, *reason)).collect(),
+                None => Vec::new(),
+            },
         }
     }
 
-    pub(crate) fn of(&self, reason: Reason) -> &Response {
-        self.by_reason.iter().find(|r| r.reason == reason).unwrap_or(&self.internal)
+    /// The response to a request that sent its token with this scheme.
+    pub(crate) fn of(&self, scheme: Scheme, reason: Reason) -> &Response {
+        let all = if scheme == Scheme::Dpop && !self.to_dpop.is_empty() { &self.to_dpop } else { &self.to_bearer };
+        all.iter().find(|r| r.reason == reason).unwrap_or(&self.internal)
     }
 }
 
-/// A `Bearer` challenge (RFC 6750 §3). Each part was checked at load for the characters that it may have.
-fn challenge(parameters: [(&str, Option<&str>); 4]) -> String {
+impl Wording<'_> {
+    /// A challenge for each scheme that is accepted. What was wrong is told in that of the scheme that the request used (RFC 9449 §7.2).
+    fn challenges(&self, used: Scheme, reason: Reason) -> String {
+        let answer = reason.answer();
+        // Without this one a client could not go on.
+        let error = answer.error().filter(|_| self.expose_error_code || answer == Answer::UseNonce);
+        let description = error.filter(|_| self.display_errors).map(|_| reason.code());
+        // Groups and roles answer likewise, but the `scope` to ask for is known for scopes only.
+        let scopes = self.scopes.filter(|_| error.is_some() && reason == Reason::InsufficientScope);
+        let told = [("error", error), ("error_description", description), ("scope", scopes)];
+        let is_used = |scheme| {
+            let is_only = self.algs.is_none() || !self.accepts_bearer;
+            is_only || scheme == used
+        };
+        let bearer = || {
+            let told = told.into_iter().filter(|_| is_used(Scheme::Bearer));
+            challenge("Bearer", [("realm", self.realm)].into_iter().chain(told))
+        };
+        let Some(algs) = &self.algs else {
+            return bearer();
+        };
+        let told = told.into_iter().filter(|_| is_used(Scheme::Dpop));
+        let algs = ("algs", Some(algs.as_str()));
+        let dpop = challenge("DPoP", [("realm", self.realm)].into_iter().chain(told).chain([algs]));
+        if self.accepts_bearer { [bearer(), dpop].join(", ") } else { dpop }
+    }
+}
+
+/// A challenge (RFC 6750 §3, RFC 9449 §7.1). Each part was checked at load for the characters that it may have.
+fn challenge<'a>(scheme: &str, parameters: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let parameters: Vec<String> =
-        parameters.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name}=\"{value}\""))).collect();
-    if parameters.is_empty() { "Bearer".into() } else { format!("Bearer {}", parameters.join(", ")) }
+        parameters.filter_map(|(name, value)| value.map(|value| format!("{name}=\"{value}\""))).collect();
+    if parameters.is_empty() { scheme.into() } else { format!("{scheme} {}", parameters.join(", ")) }
 }
 
 /// The headers that an allowed request changes.
@@ -100,12 +131,25 @@ pub(crate) struct Headers {
 }
 
 /// Those of one request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// For the upstream: set to the value, or removed where there is none
     pub(crate) request: Vec<(Box<str>, Option<String>)>,
     /// For the client
     pub(crate) response: Vec<(Box<str>, String)>,
+}
+
+impl Changes {
+    /// Sets a header for the upstream, or removes it.
+    pub(super) fn set(&mut self, name: &str, value: Option<String>) {
+        self.request.retain(|(own, _)| &**own != name);
+        self.request.push((name.into(), value));
+    }
+
+    /// Adds headers for the client.
+    pub(super) fn respond<const N: usize>(&mut self, headers: Option<[(&'static str, String); N]>) {
+        self.response.extend(headers.into_iter().flatten().map(|(name, value)| (name.into(), value)));
+    }
 }
 
 impl Headers {
@@ -144,7 +188,16 @@ mod tests {
 
     fn wording<'a>(realm: Option<&'a str>, scopes: Option<&'a str>, expose_error_code: bool) -> Wording<'a> {
         let (unauthorized, forbidden) = ("No \"entry\"", "Forbidden");
-        Wording { realm, scopes, expose_error_code, display_errors: false, unauthorized, forbidden }
+        Wording {
+            realm,
+            scopes,
+            expose_error_code,
+            display_errors: false,
+            unauthorized,
+            forbidden,
+            algs: None,
+            accepts_bearer: true,
+        }
     }
 
     fn responses(realm: Option<&str>, scopes: Option<&str>, expose: bool) -> Responses {
@@ -152,7 +205,7 @@ mod tests {
     }
 
     fn challenge_of(responses: &Responses, reason: Reason) -> &str {
-        responses.of(reason).www_authenticate.as_deref().unwrap_or("-")
+        responses.of(Scheme::Bearer, reason).www_authenticate.as_deref().unwrap_or("-")
     }
 
     #[test]
@@ -173,8 +226,8 @@ mod tests {
             (Reason::ClientRefused, 503, "-"),
             (Reason::Allowed, 500, "-"),
         ] {
-            assert_eq!(responses.of(reason).retry_after.is_some(), status == 503);
-            assert_eq!(responses.of(reason).status, status);
+            assert_eq!(responses.of(Scheme::Bearer, reason).retry_after.is_some(), status == 503);
+            assert_eq!(responses.of(Scheme::Bearer, reason).status, status);
             assert_eq!(challenge_of(&responses, reason), challenge);
         }
     }
@@ -217,7 +270,7 @@ mod tests {
             (Reason::KeysUnavailable, "-", r#"{"message":"Service Unavailable","reason":"keys_unavailable"}"#),
         ] {
             assert_eq!(challenge_of(&responses, reason), challenge);
-            assert_eq!(&*responses.of(reason).body, body);
+            assert_eq!(&*responses.of(Scheme::Bearer, reason).body, body);
         }
         let silent = told(false);
         assert_eq!(challenge_of(&silent, Reason::CertificateMismatch), "Bearer realm=\"api\"");
@@ -226,9 +279,9 @@ mod tests {
     #[test]
     fn the_body_is_json_and_without_display_errors_no_answer_holds_a_reason() {
         let responses = responses(None, None, true);
-        assert_eq!(&*responses.of(Reason::TokenExpired).body, r#"{"message":"No \"entry\""}"#);
+        assert_eq!(&*responses.of(Scheme::Bearer, Reason::TokenExpired).body, r#"{"message":"No \"entry\""}"#);
         for reason in Reason::ALL {
-            let response = responses.of(*reason);
+            let response = responses.of(Scheme::Bearer, *reason);
             assert!(!response.body.contains(reason.code()));
             if *reason != Reason::InsufficientScope {
                 assert!(!challenge_of(&responses, *reason).contains(reason.code()));

@@ -2,7 +2,7 @@
 
 use super::config::{Config, ConfigError};
 use super::login::Holder;
-use crate::binding::{self, Bound, Mode};
+use crate::binding::{self, Bound, Held, Mode, Policy as Possession, Scheme};
 use crate::cert::{ClientCertificate, Identity};
 use crate::jose::json::{self, Object};
 use crate::jose::jwk::{JwkSet, SkippedKey};
@@ -42,6 +42,12 @@ impl Verifier {
                 "asks for sessions, logins or grants, and a verifier has none",
             ));
         }
+        if config.dpop.is_some() {
+            return Err(ConfigError::new(
+                "proof_of_possession_dpop",
+                "needs an engine: a verifier knows no request that a proof could be for",
+            ));
+        }
         if !config.bearer || config.introspect_jwt {
             let name = if config.bearer { "introspect_jwt_tokens" } else { "auth_methods" };
             return Err(ConfigError::new(name, "asks for introspection, and a verifier makes no requests"));
@@ -67,7 +73,8 @@ impl Verifier {
     pub fn verify(&self, token: &[u8], certificate: ClientCertificate<'_>, now: i64) -> Result<Verified, Reason> {
         let identity = self.rules.identity(certificate)?;
         let unverified = self.rules.policy.read(token)?;
-        let bound = self.rules.check_request(&Holder::Client, &unverified.facts, identity.as_ref(), now)?;
+        let holder = Holder::Client(Scheme::Bearer);
+        let bound = self.rules.check_request(&holder, &unverified.facts, identity.as_ref(), now)?.bound()?;
         let keys = self.keys.get(unverified.issuer).ok_or(Reason::InternalError)?;
         let facts = unverified.facts;
         let claims = self.rules.verify(unverified, keys)?;
@@ -78,7 +85,7 @@ impl Verifier {
 /// What the configuration asks of a token and of a request, whoever vouches for the token.
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
-    pub(crate) mode: Mode,
+    pub(crate) possession: Possession,
     pub(crate) certificate_validity: bool,
     /// Sessions may be bound, whatever tokens are.
     pub(crate) has_sessions: bool,
@@ -118,14 +125,14 @@ impl Rules {
         facts: &Facts,
         identity: Option<&Identity>,
         now: i64,
-    ) -> Result<Bound, Reason> {
+    ) -> Result<Held, Reason> {
         facts.check_time(now, self.leeway)?;
-        let bound = match holder {
-            Holder::Client => binding::check(self.mode, &facts.confirmation, identity)?,
-            Holder::Gateway(bound_to) => binding::check_session(bound_to.as_ref(), identity)?,
+        let held = match holder {
+            Holder::Client(scheme) => binding::check(self.possession, *scheme, &facts.confirmation, identity)?,
+            Holder::Gateway(bound_to) => Held::Bound(binding::check_session(bound_to.as_ref(), identity)?),
         };
         self.check_validity(identity, now)?;
-        Ok(bound)
+        Ok(held)
     }
 
     /// What is to be known of a certificate for this configuration; nothing where no check needs it.
@@ -146,18 +153,13 @@ impl Rules {
 
     /// Whether tokens or dates are held against the certificate.
     pub(crate) fn checks_certificate(&self) -> bool {
-        self.mode != Mode::Off || self.certificate_validity
+        self.possession.mtls != Mode::Off || self.certificate_validity
     }
 
-    /// What can be told of any token before it is asked about: without the right certificate none passes.
-    pub(crate) fn check_certificate(
-        &self,
-        holder: &Holder,
-        identity: Option<&Identity>,
-        now: i64,
-    ) -> Result<(), Reason> {
-        if self.mode == Mode::Strict && identity.is_none() && matches!(holder, Holder::Client) {
-            return Err(Reason::CertificateMissing);
+    /// What can be told before a token is asked about.
+    pub(crate) fn foresee(&self, holder: &Holder, identity: Option<&Identity>, now: i64) -> Result<(), Reason> {
+        if let Holder::Client(scheme) = holder {
+            binding::foresee(self.possession, *scheme, identity)?;
         }
         self.check_validity(identity, now)
     }

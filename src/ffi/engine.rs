@@ -26,7 +26,8 @@ pub const KB_SETTING_DEFAULT: u32 = 1;
 pub const KB_NEEDS_HTTP: u32 = 1;
 /// `kb_engine_needs()`: `kb_http.form` must be set for the body of a form.
 pub const KB_NEEDS_FORM: u32 = 2;
-/// `kb_engine_needs()`: logins and sessions need the shared store. Without it nobody logs in, and no token is refreshed.
+/// `kb_engine_needs()`: logins, sessions and proofs need the shared store. Without it nobody logs in, no token is refreshed, and no proof
+/// is taken.
 pub const KB_NEEDS_STORE: u32 = 4;
 /// `kb_engine_needs()`: steps can be `KB_STEP_FETCH`.
 pub const KB_NEEDS_FETCH: u32 = 8;
@@ -110,7 +111,7 @@ pub struct kb_facts {
     pub flags: u32,
     /// 0
     pub reserved: u32,
-    /// What logins and sessions are decided from; NULL only where `kb_engine_needs()` has no `KB_NEEDS_HTTP`
+    /// What logins, sessions and proofs are decided from; NULL only where `kb_engine_needs()` has no `KB_NEEDS_HTTP`
     pub http: *const kb_http,
 }
 
@@ -553,7 +554,7 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
             Err(_) => ClientCertificate::Der(&[]),
         };
     }
-    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.changes_headers() || request.http.is_some();
+    let whole = facts.flags & KB_WANT_CLAIMS != 0 || engine.engine.changes_headers() || engine.engine.needs_check();
     let at_once = if whole { Err(None) } else { engine.engine.at_once(&request) };
     match at_once {
         Ok(()) => {
@@ -592,7 +593,7 @@ impl kb_decision {
             self.step = KB_STEP_ALLOW;
         } else {
             self.step = KB_STEP_RESPOND;
-            self.response = kb_response::of(engine.response(reason));
+            self.response = kb_response::of(engine.response_to(request.scheme(), reason));
         }
         self.reason = reason as u32;
         self.token_id = request.token_id();

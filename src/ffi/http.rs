@@ -1,4 +1,4 @@
-//! What of a request logins and sessions are decided from, as the host tells it.
+//! What of a request logins, sessions and proofs are decided from, as the host tells it.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub struct kb_header {
     pub value: kb_str,
 }
 
-/// What of a request a login or a session is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
+/// What of a request a login, a session or a proof is decided from. Set all of it to 0 first, then `struct_size`. What the request does not have is
 /// absent.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -44,10 +44,32 @@ pub struct kb_http {
     pub refresh_token: kb_str,
     /// With `KB_NEEDS_FORM`: the body of a POST whose `Content-Type` is `application/x-www-form-urlencoded`, if it has at most 16 KiB
     pub form: kb_str,
-    /// All headers of the request, as they came, instead of the members from `cookie` to `refresh_token`, which are then absent; or NULL
+    /// All headers of the request, as they came, instead of the members from `cookie` to `refresh_token`, and from `dpop` to
+    /// `forwarded_prefix`, which are then absent; or NULL
     pub headers: *const kb_header,
     /// How many these are
     pub headers_n: usize,
+    /// `https` or `http`: that of the connection
+    pub scheme: kb_str,
+    /// The address at the other end of the connection, whatever a header says: nginx's `$realip_remote_addr`
+    pub peer: kb_str,
+    /// What no other request has, on whatever node, if one request may be decided about more than once (internal redirects); else absent:
+    /// its proof is used once for all of these decisions
+    pub request: kb_str,
+    /// `DPoP`
+    pub dpop: kb_str,
+    /// `X-Forwarded-Proto`
+    pub forwarded_proto: kb_str,
+    /// `X-Forwarded-Host`
+    pub forwarded_host: kb_str,
+    /// `X-Forwarded-Port`
+    pub forwarded_port: kb_str,
+    /// `X-Forwarded-Prefix`
+    pub forwarded_prefix: kb_str,
+    /// How many `DPoP` headers came
+    pub dpop_n: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 impl Versioned for kb_http {
@@ -60,12 +82,16 @@ pub(super) struct Facts<'a> {
     host: &'a [u8],
     target: &'a [u8],
     form: &'a [u8],
+    scheme: &'a [u8],
+    peer: &'a [u8],
+    id: &'a [u8],
+    dpop_count: u32,
     /// Of [`HEADERS`]
-    headers: [Cow<'a, [u8]>; 7],
+    headers: [Cow<'a, [u8]>; HEADERS.len()],
 }
 
-/// The headers that are looked at, and how several of one name become one. Several refresh tokens become something that cannot be one.
-const HEADERS: [(&[u8], &[u8]); 7] = [
+/// The headers that are looked at, and how several of one name become one. Several of what may come once become something that cannot be one.
+const HEADERS: [(&[u8], &[u8]); 12] = [
     (b"cookie", b"; "),
     (b"accept", b", "),
     (b"origin", b", "),
@@ -73,7 +99,14 @@ const HEADERS: [(&[u8], &[u8]); 7] = [
     (b"sec-fetch-mode", b", "),
     (b"sec-fetch-dest", b", "),
     (b"refresh-token", b", "),
+    (b"dpop", b", "),
+    (b"x-forwarded-proto", b", "),
+    (b"x-forwarded-host", b", "),
+    (b"x-forwarded-port", b", "),
+    (b"x-forwarded-prefix", b", "),
 ];
+/// The place of `DPoP` in [`HEADERS`].
+const DPOP: usize = 7;
 
 /// # Safety
 /// The pointer has the given length, for as long as the result is used.
@@ -106,8 +139,18 @@ impl<'a> Facts<'a> {
             http.fetch_mode,
             http.fetch_dest,
             http.refresh_token,
+            http.dpop,
+            http.forwarded_proto,
+            http.forwarded_host,
+            http.forwarded_port,
+            http.forwarded_prefix,
         ];
-        let mut headers: [Cow<'a, [u8]>; 7] = Default::default();
+        // One that forgot to count would not see a second proof.
+        if http.reserved != 0 || (http.dpop_n == 0 && !http.dpop.ptr.is_null()) {
+            return Err(KB_E_ARGUMENT);
+        }
+        let mut dpop_count = http.dpop_n;
+        let mut headers: [Cow<'a, [u8]>; HEADERS.len()] = Default::default();
         for (own, given) in headers.iter_mut().zip(single) {
             *own = Cow::Borrowed(get(given)?);
         }
@@ -118,9 +161,10 @@ impl<'a> Facts<'a> {
             // SAFETY: the caller's, and not NULL.
             for header in unsafe { std::slice::from_raw_parts(http.headers, http.headers_n) } {
                 let (given, value) = (get(header.name)?, get(header.value)?);
-                for (own, (_, separator)) in
-                    headers.iter_mut().zip(HEADERS).filter(|(_, (name, _))| is_name(given, name))
+                for (place, (own, (_, separator))) in
+                    headers.iter_mut().zip(HEADERS).enumerate().filter(|(_, (_, (name, _)))| is_name(given, name))
                 {
+                    dpop_count = dpop_count.saturating_add(u32::from(place == DPOP));
                     *own = if own.is_empty() {
                         Cow::Borrowed(value)
                     } else {
@@ -134,12 +178,29 @@ impl<'a> Facts<'a> {
             host: get(http.host)?,
             target: get(http.target)?,
             form: get(http.form)?,
+            scheme: get(http.scheme)?,
+            peer: get(http.peer)?,
+            id: get(http.request)?,
+            dpop_count,
             headers,
         })
     }
 
     pub(super) fn get(&self) -> Http<'_> {
-        let [cookie, accept, origin, fetch_site, fetch_mode, fetch_dest, refresh_token] = &self.headers;
+        let [
+            cookie,
+            accept,
+            origin,
+            fetch_site,
+            fetch_mode,
+            fetch_dest,
+            refresh_token,
+            dpop,
+            forwarded_proto,
+            forwarded_host,
+            forwarded_port,
+            forwarded_prefix,
+        ] = &self.headers;
         Http {
             method: self.method,
             host: self.host,
@@ -152,6 +213,15 @@ impl<'a> Facts<'a> {
             fetch_dest,
             refresh_token,
             form: self.form,
+            scheme: self.scheme,
+            peer: self.peer,
+            dpop,
+            dpop_count: self.dpop_count,
+            forwarded_proto,
+            forwarded_host,
+            forwarded_port,
+            forwarded_prefix,
+            id: self.id,
         }
     }
 }

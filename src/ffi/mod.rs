@@ -93,12 +93,6 @@ pub const KB_REASON_CERTIFICATE_REFUSED: u32 = 69;
 /// A reason for `kb_engine_response()`: the host knows no consumer for the claims of an allowed token.
 pub const KB_REASON_CONSUMER_NOT_FOUND: u32 = 83;
 
-/// The reasons from this one to `KB_REASON_BINDING_LAST`: the request did not prove possession. A host must not treat such a request as
-/// anonymous.
-pub const KB_REASON_BINDING_FIRST: u32 = 60;
-/// The last number of those reasons.
-pub const KB_REASON_BINDING_LAST: u32 = 79;
-
 /// There is no certificate.
 pub const KB_CERT_NONE: u32 = 0;
 /// DER, exactly one certificate.
@@ -352,6 +346,18 @@ pub extern "C" fn kb_reason_code(reason: u32) -> *const c_char {
     guarded(std::ptr::null(), || {
         Reason::ALL.iter().find(|r| **r as u32 == reason).map_or(std::ptr::null(), |r| r.code_c().as_ptr())
     })
+}
+
+/// Whether a reason says that the request did not prove possession: a host must not treat such a request as anonymous.
+///
+/// # Arguments
+/// - `reason`: a number that this library gave
+///
+/// # Returns
+/// 1 or 0; 1 for a number that is no reason, and after an internal error.
+#[unsafe(no_mangle)]
+pub extern "C" fn kb_reason_is_binding(reason: u32) -> u32 {
+    guarded(1, || Reason::ALL.iter().find(|r| **r as u32 == reason).map_or(1, |r| u32::from(r.is_binding())))
 }
 
 /// Whether `kb_facts.ssl` can be used: this process has an OpenSSL with the functions that keybound calls.

@@ -4,7 +4,7 @@ use super::guard::guarded;
 use super::{
     KB_E_ARGUMENT, KB_E_CERTIFICATE, KB_E_KEY, KB_E_NULL, KB_E_PANIC, KB_THUMBPRINT_SIZE, bytes, certificate, write,
 };
-use crate::binding::{self, Confirmation, Mode};
+use crate::binding::{self, Confirmation, Held, Mode, Policy, Scheme};
 use crate::cert::{ClientCertificate, Identity, Thumbprint};
 use crate::jose::json;
 use crate::jose::jwk;
@@ -123,7 +123,9 @@ pub unsafe extern "C" fn kb_confirmation_match(
             },
             Err(status) => return status,
         };
-        let decision = match binding::check(Mode::Strict, &confirmation, identity.as_ref()) {
+        let policy = Policy { mtls: Mode::Strict, dpop: Mode::Off, either: false };
+        let held = binding::check(policy, Scheme::Bearer, &confirmation, identity.as_ref());
+        let decision = match held.and_then(Held::bound) {
             Ok(_bound) => Reason::Allowed,
             Err(refusal) => refusal,
         };

@@ -113,8 +113,8 @@ impl JwkSet {
                 .ok()
                 .and_then(|jwk| jwk.get("kid")?.as_str())
                 .map(|kid| kid.chars().filter(|c| c.is_ascii_graphic()).take(64).collect());
-            match parsed.map_err(|e| e.to_string()).and_then(|jwk| verification_key(&jwk)) {
-                Ok(key) => keys.push(key),
+            match parsed.map_err(|e| e.to_string()).and_then(|jwk| parse(&jwk)) {
+                Ok((key, _)) => keys.push(key),
                 Err(why) => skipped.push(SkippedKey { index, kid, why }),
             }
         }
@@ -182,7 +182,7 @@ fn keys_member(text: &[u8]) -> Result<Vec<&RawValue>, JwkSetError> {
     keys.and_then(|(_, keys)| serde_json::from_str(keys.get()).ok()).ok_or(JwkSetError::NoKeys)
 }
 
-fn verification_key(jwk: &Object<'_>) -> Result<Key, String> {
+fn parse(jwk: &Object<'_>) -> Result<(Key, Parameters), String> {
     if let Some(name) = PRIVATE_MEMBERS.iter().find(|name| jwk.get(name).is_some()) {
         return Err(format!("\"{name}\" belongs to a private or symmetric key"));
     }
@@ -219,7 +219,7 @@ fn verification_key(jwk: &Object<'_>) -> Result<Key, String> {
         return Err("the first certificate of \"x5c\" does not hold this key".into());
     }
     let kid = text("kid")?.map(Into::into);
-    Ok(Key { kid, alg, public })
+    Ok((Key { kid, alg, public }, parameters))
 }
 
 /// The members that make a public key what it is (RFC 7638 §3.2), decoded.
@@ -305,19 +305,34 @@ pub fn thumbprint(jwk: &[u8]) -> Result<String, String> {
     let object = json::parse_object(jwk).map_err(|e| e.to_string())?;
     let parameters = Parameters::of(&object)?;
     parameters.public_key().map_err(|e| e.to_string())?;
-    // Members in lexicographic order, values encoded anew: one key, one thumbprint.
-    let canonical = match &parameters {
-        Parameters::Rsa { n, e } => format!(
-            r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
-            b64::encode(crypto::strip_zeros(e)),
-            b64::encode(crypto::strip_zeros(n))
-        ),
-        Parameters::Ec { crv, x, y, .. } => {
-            format!(r#"{{"crv":"{crv}","kty":"EC","x":"{}","y":"{}"}}"#, b64::encode(x), b64::encode(y))
-        }
-        Parameters::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::encode(x)),
-    };
-    Ok(b64::encode(&crypto::sha256(canonical.as_bytes())))
+    Ok(b64::encode(&parameters.thumbprint()))
+}
+
+/// The key in the header of a proof, for one algorithm, and its thumbprint. It is held to what a key of a set is.
+pub(crate) fn of_proof(jwk: &Object<'_>, algorithm: Algorithm) -> Result<(PublicKey, [u8; 32]), String> {
+    let (Key { alg, public, .. }, parameters) = parse(jwk)?;
+    if alg.is_some_and(|alg| alg != algorithm) || !public.supports(algorithm) {
+        return Err("the key is not one for \"alg\"".into());
+    }
+    Ok((public, parameters.thumbprint()))
+}
+
+impl Parameters {
+    /// RFC 7638 §3: members in lexicographic order, values encoded anew: one key, one thumbprint.
+    fn thumbprint(&self) -> [u8; 32] {
+        let canonical = match self {
+            Parameters::Rsa { n, e } => format!(
+                r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
+                b64::encode(crypto::strip_zeros(e)),
+                b64::encode(crypto::strip_zeros(n))
+            ),
+            Parameters::Ec { crv, x, y, .. } => {
+                format!(r#"{{"crv":"{crv}","kty":"EC","x":"{}","y":"{}"}}"#, b64::encode(x), b64::encode(y))
+            }
+            Parameters::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::encode(x)),
+        };
+        crypto::sha256(canonical.as_bytes())
+    }
 }
 
 #[cfg(test)]

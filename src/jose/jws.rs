@@ -72,6 +72,8 @@ pub(crate) enum Type {
     Jwt,
     /// `token-introspection+jwt` (RFC 9701 §5): never an access token
     Introspection,
+    /// `dpop+jwt` (RFC 9449 §4.2): never an access token
+    Proof,
     Other,
 }
 
@@ -88,13 +90,10 @@ impl Header {
     pub(crate) fn parse(encoded: &[u8]) -> Result<Header, Reason> {
         let text = b64::decode(encoded).ok_or(Reason::TokenNotJwt)?;
         let header = json::parse_object(&text).map_err(|_| Reason::HeaderMalformed)?;
-        // Nothing critical is understood (RFC 7515 §4.1.11). `b64` without `crit` must be ignored by RFC 7797 §6, but a
-        // sender who sets it to false means a payload that is not what we would read.
-        if header.get("crit").is_some() || header.get("b64").is_some_and(|v| *v != Value::Bool(true)) {
+        if Header::is_critical(&header) {
             return Err(Reason::HeaderCritical);
         }
-        // A JWT inside (RFC 7519 §5.2) would be another token than the one checked.
-        if header.get("cty").is_some() {
+        if Header::is_nested(&header) {
             return Err(Reason::TokenNested);
         }
         let name = text_of(&header, "alg")?.ok_or(Reason::HeaderMalformed)?;
@@ -104,6 +103,22 @@ impl Header {
             return Err(Reason::HeaderMalformed);
         }
         Ok(Header { algorithm, kid: kid.map(Into::into), typ: Type::of(text_of(&header, "typ")?) })
+    }
+
+    /// Nothing critical is understood (RFC 7515 §4.1.11). `b64` without `crit` must be ignored by RFC 7797 §6, but a sender who sets it to
+    /// false means a payload that is not what we would read.
+    fn is_critical(header: &Object<'_>) -> bool {
+        header.get("crit").is_some() || header.get("b64").is_some_and(|v| *v != Value::Bool(true))
+    }
+
+    /// A JWT inside (RFC 7519 §5.2) would be another token than the one checked.
+    fn is_nested(header: &Object<'_>) -> bool {
+        header.get("cty").is_some()
+    }
+
+    /// Whether the payload is what it seems to be.
+    pub(crate) fn is_plain(header: &Object<'_>) -> bool {
+        !Self::is_critical(header) && !Self::is_nested(header)
     }
 }
 
@@ -147,7 +162,7 @@ impl HeaderMemo {
 }
 
 impl Type {
-    fn of(typ: Option<&str>) -> Type {
+    pub(crate) fn of(typ: Option<&str>) -> Type {
         let Some(typ) = typ else { return Type::Absent };
         // Media types are compared without case, and `application/` may be left out.
         let name = match typ.split_at_checked(12) {
@@ -160,6 +175,8 @@ impl Type {
             Type::Jwt
         } else if name.eq_ignore_ascii_case("token-introspection+jwt") {
             Type::Introspection
+        } else if name.eq_ignore_ascii_case("dpop+jwt") {
+            Type::Proof
         } else {
             Type::Other
         }
@@ -242,7 +259,8 @@ mod tests {
             assert_eq!(typ(text), Ok(Type::AccessToken), "{text}");
         }
         assert_eq!(typ("JWT"), Ok(Type::Jwt));
-        for text in ["dpop+jwt", "at+jwt ", "text/at+jwt", "", "application/", "application/application/at+jwt"] {
+        assert_eq!(typ("DPOP+jwt"), Ok(Type::Proof));
+        for text in ["at+jwt ", "text/at+jwt", "", "application/", "application/application/at+jwt"] {
             assert_eq!(typ(text), Ok(Type::Other), "{text}");
         }
     }

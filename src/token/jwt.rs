@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use super::Facts;
 use super::rule::Rule;
-use super::{Facts, claims};
 use crate::binding::Confirmation;
 use crate::crypto::Algorithm;
 use crate::jose::json::{Object, Value};
 use crate::jose::jwk::JwkSet;
 use crate::jose::jws::{Compact, Header, HeaderMemo, Type};
-use crate::jose::{b64, json};
+use crate::jose::{b64, claims, json};
 use crate::reason::Reason;
 
 /// Claims that RFC 9068 §2.2 requires, besides those that are always required.
@@ -118,14 +118,13 @@ impl Policy {
             return Err(Reason::IssuerMismatch);
         }
         // A refresh token is active, too (RFC 7662 §2.1).
-        let (named, dpop) = match claims::text(claims, "token_type")? {
-            None => (false, false),
-            Some(typ) if typ.eq_ignore_ascii_case("Bearer") || typ.eq_ignore_ascii_case("access_token") => {
-                (true, false)
-            }
-            Some(typ) if typ.eq_ignore_ascii_case("DPoP") => (true, true),
-            Some(_) => return Err(Reason::NotAnAccessToken),
-        };
+        let typ = claims::text(claims, "token_type")?;
+        let is = |name: &str| typ.is_some_and(|typ| typ.eq_ignore_ascii_case(name));
+        let (bearer, dpop) = (is("Bearer"), is("DPoP"));
+        let named = bearer || dpop || is("access_token");
+        if typ.is_some() && !named {
+            return Err(Reason::NotAnAccessToken);
+        }
         let forbidden = match &self.claims_forbidden {
             Some(names) => names.iter().any(|name| claims.get(name).is_some()),
             None => !named && FOREIGN_CLAIMS.iter().any(|name| claims.get(name).is_some()),
@@ -138,9 +137,10 @@ impl Policy {
             return Err(Reason::ClaimMissing);
         }
         let mut facts = expected.facts(claims, verified)?;
-        if dpop {
-            // It is bound to a key and for another scheme (RFC 9449 §7.1), whatever `cnf` says.
-            facts.confirmation = Confirmation::Refused(Reason::ConfirmationUnsupported);
+        // RFC 9449 §6.2: it is `DPoP` where there is a `jkt`, and only there.
+        let is_key_bound = facts.confirmation.key().is_some();
+        if (dpop && !is_key_bound) || (bearer && is_key_bound) {
+            facts.confirmation = Confirmation::Refused(Reason::ConfirmationMalformed);
         }
         Ok(facts)
     }

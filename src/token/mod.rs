@@ -1,6 +1,5 @@
 //! Access tokens: the facts that decide, read once and strictly.
 
-pub(crate) mod claims;
 pub(crate) mod jwt;
 pub(crate) mod rule;
 
@@ -40,17 +39,11 @@ impl Facts {
     /// They bind it to different keys.
     pub(crate) fn and(self, other: Facts) -> Result<Facts, Reason> {
         let later = |a: Option<i64>, b: Option<i64>| a.max(b);
-        let confirmation = match (self.confirmation, other.confirmation) {
-            (Confirmation::Unbound, confirmation) | (confirmation, Confirmation::Unbound) => confirmation,
-            (refused @ Confirmation::Refused(_), _) | (_, refused @ Confirmation::Refused(_)) => refused,
-            (a, b) if a == b => a,
-            _ => return Err(Reason::ConfirmationMalformed),
-        };
         Ok(Facts {
             expires: self.expires.min(other.expires),
             not_before: later(self.not_before, other.not_before),
             issued: later(self.issued, other.issued),
-            confirmation,
+            confirmation: self.confirmation.and(other.confirmation)?,
         })
     }
 
@@ -108,12 +101,17 @@ mod tests {
     fn two_sources_give_the_shorter_life_and_never_lose_a_binding() {
         use crate::cert::Thumbprint;
         let facts = |exp, nbf, confirmation| Facts { expires: exp, not_before: nbf, issued: None, confirmation };
-        let bound = |der: &[u8]| Confirmation::Certificate(Thumbprint::of_der(der));
+        let bound = |der: &[u8]| Confirmation::Bound { certificate: Some(Thumbprint::of_der(der)), key: None };
+        let key = |jkt: &[u8]| Confirmation::Bound { certificate: None, key: Some(Thumbprint::of_der(jkt)) };
         let refused = Confirmation::Refused(Reason::ConfirmationUnsupported);
         let unbound = facts(10, Some(3), Confirmation::Unbound);
         assert_eq!(unbound.and(facts(9, Some(4), bound(b"a"))), Ok(facts(9, Some(4), bound(b"a"))));
         assert_eq!(facts(9, None, bound(b"a")).and(unbound), Ok(facts(9, Some(3), bound(b"a"))));
         assert_eq!(facts(9, None, bound(b"a")).and(facts(9, None, refused)), Ok(facts(9, None, refused)));
+        let (certificate, key_too) = (Some(Thumbprint::of_der(b"a")), Some(Thumbprint::of_der(b"k")));
+        let both = Confirmation::Bound { certificate, key: key_too };
+        assert_eq!(facts(9, None, bound(b"a")).and(facts(9, None, key(b"k"))), Ok(facts(9, None, both)));
+        assert_eq!(facts(9, None, both).and(facts(9, None, key(b"l"))), Err(Reason::ConfirmationMalformed));
         let other = facts(9, None, bound(b"b"));
         assert_eq!(facts(9, None, bound(b"a")).and(other), Err(Reason::ConfirmationMalformed));
     }

@@ -1,7 +1,7 @@
 //! Kong's rule for `scopes_required`, `groups_required`, `roles_required` and `audience_required`: the entries of the
 //! array are alternatives (OR), the words of one entry must all be there (AND).
 
-use super::claims;
+use crate::jose::claims;
 use crate::jose::json::Object;
 use crate::reason::Reason;
 

@@ -159,6 +159,14 @@ test_reasons(void)
     CHECK(kb_reason_code(256 + 1) == NULL);
     CHECK(kb_reason_code(UINT32_MAX) == NULL);
 
+    /* What is no reason must not pass for anonymous. */
+
+    CHECK_EQ(kb_reason_is_binding(KB_REASON_ALLOWED), 0);
+    CHECK_EQ(kb_reason_is_binding(10), 0);
+    CHECK_EQ(kb_reason_is_binding(64), 1);
+    CHECK_EQ(kb_reason_is_binding(132), 1);
+    CHECK_EQ(kb_reason_is_binding(2), 1);
+
     for (i = 0, n = 0; i < 1000; i++) {
         code = kb_reason_code(i);
         if (code != NULL) {
@@ -791,7 +799,7 @@ test_report_only(void)
         decide(reporting, &facts, &decision);
         CHECK_EQ(decision.step, KB_STEP_ALLOW);
         CHECK_EQ(decision.reason, refused.reason);
-        CHECK(decision.reason >= KB_REASON_BINDING_FIRST && decision.reason <= KB_REASON_BINDING_LAST);
+        CHECK(kb_reason_is_binding(decision.reason) == 1);
         CHECK(decision.token_id != 0 && decision.token_id == refused.token_id);
         CHECK(decision.response.status == 0 && decision.response.body.ptr == NULL);
 

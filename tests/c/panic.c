@@ -60,6 +60,7 @@ decide_panics(void)
     X(kb_version, kb_version() == NULL) \
     X(kb_strerror, kb_strerror(KB_OK) == NULL) \
     X(kb_reason_code, kb_reason_code(KB_REASON_ALLOWED) == NULL) \
+    X(kb_reason_is_binding, kb_reason_is_binding(KB_REASON_ALLOWED) == 1) \
     X(kb_ssl_supported, kb_ssl_supported() == 0) \
     X(kb_ssl_asks_certificate, kb_ssl_asks_certificate(&s) == KB_E_PANIC) \
     X(kb_ssl_thumbprint, kb_ssl_thumbprint(&s, &out) == KB_E_PANIC && untouched(&out)) \

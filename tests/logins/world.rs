@@ -667,6 +667,7 @@ impl Browser {
             fetch_dest: ask.dest.as_bytes(),
             refresh_token: ask.refresh_token.as_bytes(),
             form: ask.form.as_bytes(),
+            ..Http::default()
         };
         engine.begin(&Request {
             now: world.now(),

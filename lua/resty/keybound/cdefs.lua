@@ -56,6 +56,16 @@ typedef struct kb_http {
   struct kb_str form;
   const struct kb_header *headers;
   size_t headers_n;
+  struct kb_str scheme;
+  struct kb_str peer;
+  struct kb_str request;
+  struct kb_str dpop;
+  struct kb_str forwarded_proto;
+  struct kb_str forwarded_host;
+  struct kb_str forwarded_port;
+  struct kb_str forwarded_prefix;
+  uint32_t dpop_n;
+  uint32_t reserved;
 } kb_http;
 typedef struct kb_facts {
   size_t struct_size;
@@ -129,6 +139,7 @@ uint32_t kb_abi_version(void);
 const char *kb_version(void);
 const char *kb_strerror(int32_t status);
 const char *kb_reason_code(uint32_t reason);
+uint32_t kb_reason_is_binding(uint32_t reason);
 uint32_t kb_ssl_supported(void);
 int32_t kb_ssl_asks_certificate(void *ssl);
 int32_t kb_ssl_thumbprint(void *ssl,
@@ -300,8 +311,6 @@ return {
   REASON_DUPLICATE_HEADER = 13,
   REASON_CERTIFICATE_REFUSED = 69,
   REASON_CONSUMER_NOT_FOUND = 83,
-  REASON_BINDING_FIRST = 60,
-  REASON_BINDING_LAST = 79,
   CERT_NONE = 0,
   CERT_DER = 1,
   CERT_PEM = 2,

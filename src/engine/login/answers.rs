@@ -60,7 +60,7 @@ impl Engine {
         if refusal.response.is_some() || (cookies.is_empty() && !visit.is_page()) {
             return refusal;
         }
-        let mut response = self.response(refusal.reason).clone();
+        let mut response = self.response_to(visit.scheme, refusal.reason).clone();
         response.headers = headers(cookies);
         if visit.is_page() {
             page(&mut response, refusal.reason, self.display_errors);

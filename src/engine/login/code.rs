@@ -205,15 +205,15 @@ impl Engine {
         let expected = self.expected(logins, server, &tokens.access_token, Some(&transaction.nonce), None);
         let subject = server.check_id_token(host, id_token.as_bytes(), &expected).await?.subject;
         let holder = Holder::Gateway(bound_to);
-        let judged = self.judge_token(host, tokens.access_token.as_bytes(), visit, holder, tally).await?;
+        let passed = self.judge_token(host, tokens.access_token.as_bytes(), visit, holder, tally).await?;
         tokens.id_token = Some(id_token);
-        tokens.expires = match (tokens.expires, end_of(&judged.claims)) {
+        tokens.expires = match (tokens.expires, end_of(&passed.claims)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         Ok(Passage {
             method: Method::AuthorizationCode,
-            judged,
+            passed,
             tokens,
             subject: Some(subject),
             refresh_token: None,

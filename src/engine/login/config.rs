@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::super::config::{ConfigError, Options};
 use super::super::servers::{pairs, url};
-use crate::binding::Mode;
+use crate::binding::Policy;
 use crate::client::http::Target;
 use crate::session::cookie::SameSite;
 use crate::session::keyring::Keyring;
@@ -119,11 +119,11 @@ impl Logins {
     pub(in crate::engine) fn of(
         options: &Options<'_>,
         methods: &[Method],
-        mode: Mode,
+        possession: Policy,
     ) -> Result<Option<Logins>, ConfigError> {
         let has = |method| methods.contains(&method);
         let bind = options.boolean("session_bind_certificate")?;
-        check_methods(options, methods, mode, bind)?;
+        check_methods(options, methods, possession, bind)?;
         let idle = |names: &[&'static str], what: &str| match names.iter().find(|name| options.is_set(name)) {
             Some(name) => options.error(name, format_args!("has no effect without {what}")),
             None => Ok(()),
@@ -204,7 +204,7 @@ impl Logins {
 }
 
 /// Which methods go together, and with proof of possession.
-fn check_methods(options: &Options<'_>, methods: &[Method], mode: Mode, bind: bool) -> Result<(), ConfigError> {
+fn check_methods(options: &Options<'_>, methods: &[Method], possession: Policy, bind: bool) -> Result<(), ConfigError> {
     const NAME: &str = "auth_methods";
     let has = |method| methods.contains(&method);
     let validates = options.boolean("proof_of_possession_auth_methods_validation")?;
@@ -221,7 +221,7 @@ fn check_methods(options: &Options<'_>, methods: &[Method], mode: Mode, bind: bo
             "required for introspection, grants and logins: the gateway has to authenticate (RFC 7662 §2.1, RFC 6749 §2.3)",
         );
     }
-    if mode == Mode::Off || !validates {
+    if possession.is_off() || !validates {
         return Ok(());
     }
     if let Some(method) =
@@ -231,7 +231,7 @@ fn check_methods(options: &Options<'_>, methods: &[Method], mode: Mode, bind: bo
             NAME,
             format_args!(
                 "{} is not compatible with proof of possession: its token is bound to the gateway and not to the client. \
-                 Set proof_of_possession_mtls to off, or proof_of_possession_auth_methods_validation to false: then each \
+                 Set proof_of_possession_mtls and proof_of_possession_dpop to off, or proof_of_possession_auth_methods_validation to false: then each \
                  request whose proof is not checked is logged and counted",
                 method.name()
             ),

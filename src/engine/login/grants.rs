@@ -80,20 +80,20 @@ impl Engine {
         let (mut session, mut was_kept) = self.granted(host, logins, server, &wanted, &names).await?;
         // The token is bound to the gateway, if it is bound.
         let holder = Holder::Gateway(None);
-        let mut judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
-        if let Err(refusal) = &judged
+        let mut passed = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
+        if let Err(refusal) = &passed
             && ends_session(refusal.reason)
         {
             self.forget_grant(host, server, &names).await;
             if was_kept {
                 // It was revoked meanwhile, and the credentials are still good for another.
                 (session, was_kept) = self.granted(host, logins, server, &wanted, &names).await?;
-                judged = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
+                passed = self.judge_token(host, session.tokens.access_token.as_bytes(), visit, holder, tally).await;
             }
         }
         let own = session.tokens.refresh_token.as_ref().filter(|_| wanted.method == Method::RefreshToken);
         let new = own.filter(|new| new.as_bytes() != visit.refresh_token.as_slice()).cloned();
-        let judged = judged.map_err(|refusal| self.with_refresh_token(refusal, new.as_ref()))?;
+        let passed = passed.map_err(|refusal| self.with_refresh_token(refusal, new.as_ref()))?;
         let mut tokens = session.tokens.clone();
         let has_it_alone = match wanted.method {
             // It is the client's, and the gateway could not use it.
@@ -107,7 +107,7 @@ impl Engine {
         }
         Ok(Some(Passage {
             method: wanted.method,
-            judged,
+            passed,
             tokens,
             subject: session.subject.clone(),
             refresh_token: new,

@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Check, Engine, Granted, Judged, Request, Subject, Tally, is_token68};
-use crate::binding::Mode;
+use super::{Check, Engine, Granted, Passed, Request, Shown, Subject, Tally, is_token68, proof};
+use crate::binding::Scheme;
 use crate::client::Server;
 use crate::client::id_token::Expected;
+use crate::jose::claims;
 use crate::jose::json;
 use crate::reason::Reason;
 use crate::session::cookie::{self, Jar};
 use crate::session::{Method, Tokens};
 use crate::steps::{Host, Refusal, Run};
-use crate::token::claims;
 use config::Logins;
 use sessions::Found;
 use visit::Visit;
@@ -30,8 +30,8 @@ use visit::Visit;
 /// Who holds the key that a token is bound to.
 #[derive(Clone, Copy)]
 pub(crate) enum Holder {
-    /// Who sent it.
-    Client,
+    /// Who sent it, and how.
+    Client(Scheme),
     /// The gateway, for which it was issued; its session may be bound to a certificate of the client.
     Gateway(Option<crate::cert::Thumbprint>),
 }
@@ -39,7 +39,7 @@ pub(crate) enum Holder {
 /// A request that is let through by one of the methods.
 struct Passage {
     method: Method,
-    judged: Judged,
+    passed: Passed,
     /// What the gateway holds for the client.
     tokens: Tokens,
     subject: Option<String>,
@@ -60,7 +60,7 @@ impl Engine {
         let identity = self.rules.identity(request.certificate);
         // One that cannot be read is none where nothing but a session could be bound to it.
         let identity = if self.rules.checks_certificate() { identity } else { Ok(identity.unwrap_or_default()) };
-        let visit = Visit::of(request, identity);
+        let visit = Visit::of(request, identity, self.shown(request));
         let engine = Arc::clone(self);
         let run = Run::begin(request.now, |host| async move {
             let mut tally = Tally::NONE;
@@ -72,7 +72,7 @@ impl Engine {
             engine.metrics.decided(tally.issuer, tally.source, reason);
             outcome
         });
-        Check::new(Arc::clone(self), run)
+        Check::new(Arc::clone(self), request.scheme(), run)
     }
 
     async fn visit(&self, host: &Host, logins: &Logins, visit: &Visit, tally: &mut Tally) -> Result<Granted, Refusal> {
@@ -160,18 +160,20 @@ impl Engine {
         visit: &Visit,
         tally: &mut Tally,
     ) -> Result<Option<Passage>, Refusal> {
-        let has_token = match &visit.bearer {
+        let shown = match &visit.shown {
             Err(Reason::NoToken) => None,
             Err(reason) => return Err((*reason).into()),
-            Ok(token) => Some(token),
+            Ok(shown) => Some(shown),
         };
-        if let Some(token) = has_token
+        if let Some(shown) = shown
             && (self.bearer || self.introspection)
         {
+            let token = &shown.token;
             if !is_token68(token) {
                 return Err(Reason::MalformedAuthorization.into());
             }
-            let judged = self.judge_token(host, token, visit, Holder::Client, tally).await?;
+            let passed = self.settle(host, &Subject::of_client(shown, visit.identity?), None, tally).await;
+            let passed = passed.map_err(|refusal| self.with_nonce(refusal, host.now()))?;
             let method = if self.introspection && !crate::jose::jws::Compact::is_like(token) {
                 Method::Introspection
             } else {
@@ -180,14 +182,14 @@ impl Engine {
             let text = String::from_utf8(token.clone()).map_err(|_| Reason::MalformedAuthorization)?;
             let tokens = Tokens {
                 access_token: Zeroizing::new(text),
-                expires: end_of(&judged.claims),
+                expires: end_of(&passed.claims),
                 obtained: host.now(),
                 refresh_token: None,
                 id_token: None,
                 scope: None,
             };
-            let is_proved = self.rules.mode != Mode::Off;
-            return Ok(Some(Passage { method, judged, tokens, subject: None, refresh_token: None, is_proved }));
+            let is_proved = !self.rules.possession.is_off();
+            return Ok(Some(Passage { method, passed, tokens, subject: None, refresh_token: None, is_proved }));
         }
         self.by_grant(host, logins, visit, tally).await
     }
@@ -213,7 +215,7 @@ impl Engine {
         }
     }
 
-    /// Holds a token to the rules, with as many steps as that takes.
+    /// Holds a token that did not come with the request to the rules, with as many steps as that takes.
     async fn judge_token(
         &self,
         host: &Host,
@@ -221,12 +223,9 @@ impl Engine {
         visit: &Visit,
         holder: Holder,
         tally: &mut Tally,
-    ) -> Result<Judged, Refusal> {
-        let subject = Subject { token: token.to_vec(), identity: visit.identity?, holder };
-        match self.consider(&subject, host.now(), tally) {
-            Ok(judged) => Ok(judged),
-            Err(stop) => self.go_on(host, &subject, stop, tally).await,
-        }
+    ) -> Result<Passed, Refusal> {
+        let subject = Subject { token, identity: visit.identity?, holder, offered: None, request: b"" };
+        self.settle(host, &subject, None, tally).await
     }
 
     /// Lets a request go on: with the token that the upstream is to see, and without what is the gateway's own.
@@ -238,8 +237,8 @@ impl Engine {
         passage: Passage,
         cookies: Vec<String>,
     ) -> Result<Granted, Refusal> {
-        let Passage { method, judged, tokens, refresh_token, is_proved, .. } = passage;
-        let mut changes = self.headers.of(&judged.claims);
+        let Passage { method, passed, tokens, refresh_token, is_proved, .. } = passage;
+        let mut changes = self.headers.of(&passed.claims);
         let token = match &logins.upstream {
             Some(arguments) => match self.own_token(host, logins, arguments).await {
                 Ok(token) => token,
@@ -254,6 +253,14 @@ impl Engine {
         changes.request.retain(|(name, _)| &**name != "authorization");
         let bearer = (!self.headers.hide_credentials).then(|| format!("Bearer {}", *token));
         changes.request.push(("authorization".into(), bearer));
+        if let Some(dpop) = &self.dpop
+            && let Ok(Shown { scheme: Scheme::Dpop, .. }) = &visit.shown
+        {
+            // The gateway's own token is bound to no key of the client's.
+            let is_own = logins.upstream.is_some() || !matches!(method, Method::Bearer | Method::Introspection);
+            dpop.change(&mut changes, token.as_bytes(), self.headers.hide_credentials, is_own);
+            changes.respond(passed.nonce.map(proof::nonce_headers));
+        }
         if let Some(sessions) = &logins.sessions
             && !visit.cookie.is_empty()
         {
@@ -272,8 +279,11 @@ impl Engine {
             }
         }
         changes.response.extend(cookies.into_iter().map(|cookie| ("set-cookie".into(), cookie)));
-        let mut granted = Granted::new(judged.bound, judged.claims, Some(Box::new(changes)));
-        if self.rules.mode != Mode::Off && !is_proved {
+        let mut granted = Granted::new(passed.bound, passed.claims, Some(Box::new(changes)));
+        if passed.is_unremembered {
+            granted.note(proof::UNREMEMBERED.to_owned());
+        }
+        if !self.rules.possession.is_off() && !is_proved {
             self.metrics.binding_skipped(method);
             granted.note(format!("proof of possession was not checked, method={}", method.name()));
         }

@@ -3,7 +3,7 @@
 use super::config::{Logins, Sessions};
 use super::visit::Visit;
 use super::{Holder, Passage};
-use crate::binding::{self, Confirmation, Mode};
+use crate::binding::{self, Confirmation, Mode, Scheme};
 use crate::cert::Thumbprint;
 use crate::client::authorization;
 use crate::client::shared::{self, Domain, Keep, Shared};
@@ -191,7 +191,7 @@ impl Engine {
         }
         // Before anything is done for who sent it: a thief must neither refresh nor end it.
         self.check_bound(sessions, visit, &session, cookies)?;
-        if logins.bind && session.thumbprint.is_none() && self.rules.mode != Mode::Optional {
+        if logins.bind && session.thumbprint.is_none() && self.rules.possession.mtls != Mode::Optional {
             let detail = "it began before session_bind_certificate";
             return Ok(Found::over(Refusal::new(Reason::SessionInvalid, detail)));
         }
@@ -204,12 +204,12 @@ impl Engine {
             return Ok(Found::over(Reason::SessionExpired));
         }
         let holder = match session.method {
-            Method::Bearer | Method::Introspection => Holder::Client,
+            Method::Bearer | Method::Introspection => Holder::Client(Scheme::Bearer),
             _ => Holder::Gateway(session.thumbprint),
         };
         let token = session.tokens.access_token.as_bytes();
-        let judged = match self.judge_token(host, token, visit, holder, tally).await {
-            Ok(judged) => judged,
+        let passed = match self.judge_token(host, token, visit, holder, tally).await {
+            Ok(passed) => passed,
             Err(refusal) if ends_session(refusal.reason) => {
                 let reason =
                     if refusal.reason == Reason::TokenExpired { Reason::SessionExpired } else { refusal.reason };
@@ -217,10 +217,10 @@ impl Engine {
             }
             Err(refusal) => return Err(refusal),
         };
-        let is_proved = session.thumbprint.is_some() || matches!(holder, Holder::Client);
+        let is_proved = session.thumbprint.is_some() || matches!(holder, Holder::Client(_));
         Ok(Found::Passage(Passage {
             method: Method::Session,
-            judged,
+            passed,
             tokens: session.tokens,
             subject: None,
             refresh_token: None,
@@ -325,7 +325,7 @@ impl Engine {
         match identity {
             _ if !logins.bind => Ok(None),
             Some(identity) => Ok(Some(identity.thumbprint)),
-            None if self.rules.mode == Mode::Optional => Ok(None),
+            None if self.rules.possession.mtls == Mode::Optional => Ok(None),
             None => Err(Reason::SessionCertificateMissing),
         }
     }
@@ -343,6 +343,8 @@ impl Engine {
             // The client holds that token itself, and one of the two would spend it behind the other's back.
             Method::RefreshToken => true,
             Method::AuthorizationCode => false,
+            // A cookie proves no key.
+            _ if visit.scheme == Scheme::Dpop => true,
             // Another site must not log its visitors in as somebody else.
             method => sessions.disabled.contains(&method) || visit.is_cross_site(),
         };
@@ -352,7 +354,7 @@ impl Engine {
         let now = host.now();
         // What the token is bound to binds the session in all that it does, a logout too.
         let thumbprint = match self.bind(logins, visit)? {
-            None if self.rules.mode != Mode::Off && passage.is_proved => bound_to(&passage.judged.claims),
+            None if self.rules.possession.mtls != Mode::Off && passage.is_proved => bound_to(&passage.passed.claims),
             thumbprint => thumbprint,
         };
         let session = Session {
@@ -589,10 +591,7 @@ fn is_same_scope(before: Option<&str>, now: Option<&str>) -> bool {
 
 /// The certificate that the token of these claims is bound to.
 fn bound_to(claims: &[u8]) -> Option<Thumbprint> {
-    match Confirmation::of_claims(&json::parse_object(claims).ok()?) {
-        Confirmation::Certificate(thumbprint) => Some(thumbprint),
-        Confirmation::Unbound | Confirmation::Refused(_) => None,
-    }
+    Confirmation::of_claims(&json::parse_object(claims).ok()?).certificate().copied()
 }
 
 /// Whether a token is to be refreshed: so long before its end, and of one that lives shortly, in the last third of its life.

@@ -1,8 +1,9 @@
 //! One request, as a flow keeps it.
 
+use crate::binding::Scheme;
 use crate::cert::Identity;
 use crate::engine::http::Http;
-use crate::engine::{Request, credentials};
+use crate::engine::{Request, Shown};
 use crate::reason::Reason;
 
 /// Longest `Host` that is compared with anything.
@@ -12,8 +13,10 @@ const MAX_HOST: usize = 255;
 pub(super) struct Visit {
     pub(super) identity: Result<Option<Identity>, Reason>,
     pub(super) early_data: bool,
-    /// The token of the `Authorization` header
-    pub(super) bearer: Result<Vec<u8>, Reason>,
+    /// How the `Authorization` header sends a token
+    pub(super) scheme: Scheme,
+    /// That token, and the proof
+    pub(super) shown: Result<Shown, Reason>,
     pub(super) authorization: Vec<u8>,
     pub(super) method: Vec<u8>,
     /// In lower case, without the port of https
@@ -28,13 +31,18 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub(super) fn of(request: &Request<'_>, identity: Result<Option<Identity>, Reason>) -> Visit {
+    pub(super) fn of(
+        request: &Request<'_>,
+        identity: Result<Option<Identity>, Reason>,
+        shown: Result<Shown, Reason>,
+    ) -> Visit {
         let http = request.http.copied().unwrap_or_default();
         let host = String::from_utf8_lossy(http.host).to_ascii_lowercase();
         Visit {
             identity,
             early_data: request.early_data,
-            bearer: credentials(request).map(<[u8]>::to_vec),
+            scheme: request.scheme(),
+            shown,
             authorization: request.authorization.unwrap_or_default().to_vec(),
             method: http.method.to_vec(),
             host: host.strip_suffix(":443").unwrap_or(&host).chars().take(MAX_HOST).collect(),

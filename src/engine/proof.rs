@@ -1,0 +1,304 @@
+//! DPoP proofs in the engine: the part of the configuration that is about them, and what they do to a request (RFC 9449).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use zeroize::Zeroizing;
+
+use super::config::{ConfigError, Options};
+use super::public::Public;
+use super::respond::Changes;
+use super::{Engine, Request, Subject};
+use crate::binding::dpop::{Given, Nonces, Offered, Proofs, Use, uri};
+use crate::binding::{Bound, Mode, Policy, Scheme};
+use crate::cert::Thumbprint;
+use crate::client::shared::{self, Domain};
+use crate::crypto::Algorithm;
+use crate::reason::Reason;
+use crate::steps::{Host, Refusal};
+
+/// Longest `dpop_proof_lifetime`, in seconds: each proof is remembered for so long.
+const MAX_LIFETIME: i64 = 3600;
+/// Largest `dpop_proof_leeway`, in seconds (FAPI 2.0 §5.3.2.1).
+const MAX_LEEWAY: i64 = 60;
+/// Shortest secret, in characters: of `openssl rand -base64 32` it has all the strength.
+const MIN_SECRET: usize = 32;
+/// Most secrets that check nonces: each is tried.
+const MAX_SECRETS: usize = 8;
+
+/// What `proof_of_possession_dpop` switches on.
+const OF_DPOP: [&str; 12] = [
+    "proof_of_possession_either",
+    "dpop_algorithms",
+    "dpop_proof_lifetime",
+    "dpop_proof_leeway",
+    "dpop_use_nonce",
+    "dpop_nonce_secret",
+    "dpop_nonce_previous_secrets",
+    "public_origin",
+    "public_path_prefix",
+    "trusted_ips",
+    "upstream_dpop_as_bearer",
+    "insecure_dpop_replay",
+];
+
+/// How proofs are taken.
+pub(crate) struct Dpop {
+    pub(crate) proofs: Proofs,
+    public: Public,
+    /// `upstream_dpop_as_bearer`
+    pub(crate) as_bearer: bool,
+    /// `insecure_dpop_replay`
+    ignores_replay: bool,
+}
+
+/// `proof_of_possession_mtls`, `proof_of_possession_dpop` and `proof_of_possession_either`.
+pub(super) fn policy(options: &Options<'_>) -> Result<Policy, ConfigError> {
+    const DPOP: &str = "proof_of_possession_dpop";
+    const EITHER: &str = "proof_of_possession_either";
+    let mode = |name, default| match options.string(name)?.as_deref() {
+        None => Ok(default),
+        Some("strict") => Ok(Mode::Strict),
+        Some("optional") => Ok(Mode::Optional),
+        Some("off") => Ok(Mode::Off),
+        Some(_) => options.error(name, "must be strict, optional or off"),
+    };
+    let dpop = mode(DPOP, Mode::Off)?;
+    // Who asks for proofs alone has clients without certificates.
+    let mtls = mode("proof_of_possession_mtls", if dpop == Mode::Off { Mode::Strict } else { Mode::Off })?;
+    let either = options.boolean(EITHER)?;
+    if either && (mtls, dpop) != (Mode::Strict, Mode::Strict) {
+        return options.error(
+            EITHER,
+            "needs proof_of_possession_mtls and proof_of_possession_dpop to be strict: of these one is enough",
+        );
+    }
+    Ok(Policy { mtls, dpop, either })
+}
+
+impl Dpop {
+    /// `None` where proofs are not taken.
+    pub(super) fn of(options: &Options<'_>, policy: Policy) -> Result<Option<Dpop>, ConfigError> {
+        if policy.dpop == Mode::Off {
+            return match OF_DPOP.iter().find(|name| options.is_set(name)) {
+                Some(name) => options.error(name, "has no effect without proof_of_possession_dpop"),
+                None => Ok(None),
+            };
+        }
+        let lifetime = options.number("dpop_proof_lifetime", 60, 1..=MAX_LIFETIME)?;
+        let ignores_replay = options.boolean("insecure_dpop_replay")?;
+        if !options.is_set("store_secret") && !ignores_replay {
+            return options.error(
+                "store_secret",
+                "required by proof_of_possession_dpop: without a shared store a proof could be used again; set insecure_dpop_replay to true if that is meant",
+            );
+        }
+        Ok(Some(Dpop {
+            proofs: Proofs {
+                algorithms: algorithms(options)?,
+                lifetime,
+                leeway: options.number("dpop_proof_leeway", 5, 0..=MAX_LEEWAY)?,
+                nonces: nonces(options)?,
+            },
+            public: public(options)?,
+            as_bearer: options.boolean("upstream_dpop_as_bearer")?,
+            ignores_replay,
+        }))
+    }
+
+    /// The algorithms for the challenge (RFC 9449 §7.1).
+    pub(crate) fn algs(&self) -> String {
+        self.proofs.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether the shared store is needed.
+    pub(crate) fn needs_store(&self) -> bool {
+        !self.ignores_replay
+    }
+
+    /// Reads the proof of a request for a token.
+    pub(super) fn read(&self, request: &Request<'_>, token: &[u8]) -> Result<Offered, Refusal> {
+        let http = request.http.copied().unwrap_or_default();
+        let uri = self.public.uri(&http);
+        // A request that has no proof at all is told that.
+        if http.dpop_count == 0 {
+            return Err(Reason::ProofMissing.into());
+        }
+        self.proofs.read(&Given {
+            proof: http.dpop,
+            count: http.dpop_count,
+            method: http.method,
+            uri: &uri?,
+            token,
+            now: request.now,
+        })
+    }
+}
+
+fn algorithms(options: &Options<'_>) -> Result<Vec<Algorithm>, ConfigError> {
+    let default = || vec![Algorithm::Es256, Algorithm::Ps256, Algorithm::EdDsa];
+    Ok(options.algorithms("dpop_algorithms")?.unwrap_or_else(default))
+}
+
+fn nonces(options: &Options<'_>) -> Result<Option<Nonces>, ConfigError> {
+    const USE: &str = "dpop_use_nonce";
+    const NAME: &str = "dpop_nonce_secret";
+    const PREVIOUS: &str = "dpop_nonce_previous_secrets";
+    let (secret, previous) = (options.string(NAME)?, options.strings(PREVIOUS)?);
+    if !options.boolean(USE)? {
+        return match [(NAME, secret.is_some()), (PREVIOUS, previous.is_some())].into_iter().find(|(_, is_set)| *is_set)
+        {
+            Some((name, _)) => options.error(name, "has no effect without dpop_use_nonce"),
+            None => Ok(None),
+        };
+    }
+    let Some(secret) = secret else {
+        return options.error(NAME, "required by dpop_use_nonce (openssl rand -base64 32): the same on all nodes");
+    };
+    let secrets: Vec<Zeroizing<String>> =
+        std::iter::once(secret).chain(previous.unwrap_or_default()).map(Zeroizing::new).collect();
+    if secrets.len() > MAX_SECRETS {
+        return options.error(PREVIOUS, format_args!("at most {} entries", MAX_SECRETS.saturating_sub(1)));
+    }
+    match secrets.iter().position(|secret| secret.len() < MIN_SECRET) {
+        Some(place) => options.error(
+            if place == 0 { NAME } else { PREVIOUS },
+            format_args!("must have at least {MIN_SECRET} characters (openssl rand -base64 32)"),
+        ),
+        None => Ok(Some(Nonces::new(&secrets))),
+    }
+}
+
+fn public(options: &Options<'_>) -> Result<Public, ConfigError> {
+    const ORIGIN: &str = "public_origin";
+    const PREFIX: &str = "public_path_prefix";
+    const TRUSTED: &str = "trusted_ips";
+    let origins = match options.raw(ORIGIN) {
+        Some(raw) if raw.starts_with('"') => options.string(ORIGIN)?.into_iter().collect(),
+        _ => options.strings(ORIGIN)?.unwrap_or_default(),
+    };
+    let mut authorities = Vec::new();
+    for origin in origins {
+        let normal = uri::normal(&origin).filter(|_| !origin.contains(['?', '#']));
+        let authority = normal.as_deref().and_then(|uri| uri.strip_prefix("https://")?.strip_suffix('/'));
+        match authority.filter(|authority| !authority.contains('/')) {
+            Some(authority) => authorities.push(authority.to_owned()),
+            None => {
+                return options.error(
+                    ORIGIN,
+                    "must be https://, a host in ASCII, and a port where it is not 443: the path is public_path_prefix",
+                );
+            }
+        }
+    }
+    let prefix = match options.string(PREFIX)? {
+        None => String::new(),
+        Some(prefix) => {
+            let path = uri::path(&prefix).filter(|_| prefix.starts_with('/') && !prefix.contains(['?', '#']));
+            match path.map(|path| path.trim_end_matches('/').to_owned()) {
+                Some(path) if !path.is_empty() => path,
+                _ => return options.error(PREFIX, "must be a path that begins with /, without query"),
+            }
+        }
+    };
+    let (mut trusted, mut trusts_unix) = (Vec::new(), false);
+    for entry in options.strings(TRUSTED)?.unwrap_or_default() {
+        match entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(net) => trusted.push(net),
+            Err(_) if entry == "unix:" => trusts_unix = true,
+            Err(_) => {
+                return options.error(TRUSTED, "must be addresses, networks such as 10.0.0.0/8, or unix:");
+            }
+        }
+    }
+    if authorities.is_empty() && trusted.is_empty() && !trusts_unix {
+        return options.error(
+            ORIGIN,
+            "required by proof_of_possession_dpop: the origin in the URLs that clients use, such as https://api.example.com; by a Host that \
+             anybody can send, a proof for another server would pass. Or trusted_ips, the proxies that say it",
+        );
+    }
+    Ok(Public { authorities, prefix, trusted, trusts_unix })
+}
+
+impl Dpop {
+    /// What the upstream gets of a token and its proof: the token by itself, since nobody can use the proof once more; unless the operator
+    /// wants both as they came. A proof goes with no other token than its own.
+    pub(super) fn change(&self, changes: &mut Changes, token: &[u8], hides: bool, is_own: bool) {
+        if !self.as_bearer && !hides && !is_own {
+            if changes.request.iter().any(|(name, _)| &**name == AUTHORIZATION) {
+                changes.set(AUTHORIZATION, Some(format!("DPoP {}", String::from_utf8_lossy(token))));
+            }
+            return;
+        }
+        let bearer = (!hides).then(|| format!("Bearer {}", String::from_utf8_lossy(token)));
+        changes.set(AUTHORIZATION, bearer);
+        changes.set("dpop", None);
+    }
+}
+
+impl Engine {
+    /// Takes the proof that a token needs which passed all else: the last of all checks. What the client should be told then.
+    pub(super) async fn take_proof(
+        &self,
+        host: &Host,
+        subject: &Subject<'_>,
+        key: &Thumbprint,
+    ) -> Result<Taken, Refusal> {
+        let (Some(dpop), Some(offered)) = (&self.dpop, subject.offered) else {
+            return Err(Reason::ProofMissing.into());
+        };
+        let proved = offered.as_ref().map_err(Refusal::clone)?.prove(key)?;
+        let used = if dpop.ignores_replay && !self.shares {
+            Use::Ignored
+        } else {
+            let [thumbprint, jti] = &proved.name;
+            let name = shared::hash(Domain::Proof, &[thumbprint, jti]);
+            // Another node's clock may be behind.
+            let ttl = proved.until.saturating_sub(host.now()).saturating_add(dpop.proofs.leeway).saturating_add(1);
+            match self.shared.spend(host, name, subject.request, ttl).await {
+                Use::Unknown if dpop.ignores_replay => Use::Ignored,
+                used => used,
+            }
+        };
+        let bound = proved.bound(used)?;
+        let nonce = if proved.is_ageing { self.nonce(host.now()) } else { None };
+        Ok(Taken { bound, nonce, is_unremembered: used == Use::Ignored })
+    }
+
+    /// A nonce of now, where there are any.
+    fn nonce(&self, now: i64) -> Option<String> {
+        self.dpop.as_ref()?.proofs.nonces.as_ref()?.make(now)
+    }
+
+    /// Gives the client the nonce that it is refused for (RFC 9449 §9).
+    pub(super) fn with_nonce(&self, refusal: Refusal, now: i64) -> Refusal {
+        if !matches!(refusal.reason, Reason::ProofNonceMissing | Reason::ProofNonceInvalid)
+            || refusal.response.is_some()
+        {
+            return refusal;
+        }
+        let mut response = self.response_to(Scheme::Dpop, refusal.reason).clone();
+        response.headers = self.nonce(now).map(nonce_headers).into_iter().flatten().collect();
+        Refusal { response: Some(Box::new(response)), ..refusal }
+    }
+}
+
+const AUTHORIZATION: &str = "authorization";
+
+/// For the log, where a proof is taken that could come again.
+pub(super) const UNREMEMBERED: &str = "the proof is not remembered (insecure_dpop_replay)";
+
+/// What a response with a nonce has: nobody may keep it (RFC 9449 §8.2).
+pub(super) fn nonce_headers(nonce: String) -> [(&'static str, String); 2] {
+    [("dpop-nonce", nonce), ("cache-control", "no-store".to_owned())]
+}
+
+/// A proof that was taken.
+pub(super) struct Taken {
+    pub(super) bound: Bound,
+    /// The nonce that the client should use from now on
+    pub(super) nonce: Option<String>,
+    /// Nobody will notice if the proof comes again.
+    pub(super) is_unremembered: bool,
+}

@@ -1,0 +1,85 @@
+//! Under which URI the client addressed a request: what the operator says, and for those that are trusted what their headers say.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::http::Http;
+use crate::binding::dpop::uri;
+use crate::reason::Reason;
+
+/// The public side of the gateway.
+pub(crate) struct Public {
+    /// Authorities in normal form; empty: those that trusted proxies name
+    pub(crate) authorities: Vec<String>,
+    /// Before each path; empty, or a path without a slash at its end
+    pub(crate) prefix: String,
+    /// Proxies whose `X-Forwarded-*` are believed
+    pub(crate) trusted: Vec<IpNet>,
+    /// Likewise whoever comes over a UNIX socket
+    pub(crate) trusts_unix: bool,
+}
+
+impl Public {
+    /// The URI of a request in normal form, without query.
+    ///
+    /// # Errors
+    /// It came over plain HTTP, or it is for no URI of this gateway.
+    pub(crate) fn uri(&self, http: &Http<'_>) -> Result<String, Reason> {
+        let is_trusted = self.trusts(http.peer);
+        let forwarded = |header, own| match text(header) {
+            Some(header) if is_trusted && !header.is_empty() => Some(header),
+            _ => text(own),
+        };
+        if !forwarded(http.forwarded_proto, http.scheme).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
+            return Err(Reason::ProofOverPlainHttp);
+        }
+        let authority = match self.authorities.as_slice() {
+            [one] => Some(one.clone()),
+            all => {
+                let named = self.named(http, is_trusted);
+                named.filter(|named| if all.is_empty() { is_trusted } else { all.contains(named) })
+            }
+        };
+        let prefix = if is_trusted && !http.forwarded_prefix.is_empty() {
+            text(http.forwarded_prefix).and_then(uri::path).map(|path| path.trim_end_matches('/').to_owned())
+        } else {
+            Some(self.prefix.clone())
+        };
+        // An empty one is no request target.
+        let path = text(http.target).filter(|target| target.starts_with('/')).and_then(uri::path);
+        match (authority, prefix, path) {
+            (Some(authority), Some(prefix), Some(path)) => Ok(["https://", &authority, &prefix, &path].concat()),
+            _ => Err(Reason::ProofUriMismatch),
+        }
+    }
+
+    /// The authority that the request names.
+    fn named(&self, http: &Http<'_>, is_trusted: bool) -> Option<String> {
+        if !is_trusted || http.forwarded_host.is_empty() {
+            // Without any configured origin this would be whatever a client says.
+            return if self.authorities.is_empty() { None } else { uri::authority(text(http.host)?) };
+        }
+        let host = text(http.forwarded_host)?;
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        match text(http.forwarded_port)? {
+            port if port.is_empty() || has_port => uri::authority(host),
+            port => uri::authority(&format!("{host}:{port}")),
+        }
+    }
+
+    fn trusts(&self, peer: &[u8]) -> bool {
+        let Some(peer) = text(peer) else {
+            return false;
+        };
+        if peer.starts_with("unix:") {
+            return self.trusts_unix;
+        }
+        // On a socket for both, IPv4 comes as IPv6.
+        peer.parse::<IpAddr>().is_ok_and(|peer| self.trusted.iter().any(|net| net.contains(&peer.to_canonical())))
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
