@@ -1,6 +1,6 @@
 //! DPoP proofs in the engine: the part of the configuration that is about them, and what they do to a request (RFC 9449).
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 use zeroize::Zeroizing;

@@ -1,6 +1,6 @@
 //! Under which URI the client addressed a request: what the operator says, and for those that are trusted what their headers say.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use ipnet::IpNet;
 

@@ -1,6 +1,6 @@
 //! URIs in the normal form of RFC 3986 §6.2.2 and §6.2.3, without query and fragment: what `htu` is compared by (RFC 9449 §4.3).
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 
 /// Longest URI that is looked at, in bytes.
 pub(crate) const MAX_URI: usize = 2048;
