@@ -284,6 +284,12 @@ rule("a configuration that leaves a check out is refused", function()
   refused("issuer: required", keybound.engine, "{}")
   refused("audience_required: required", keybound.engine, config { audience_required = absent })
   refused("jwks: required", keybound.engine, config { jwks = absent })
+  refused("proofs are not supported", keybound.engine, config {
+    proof_of_possession_dpop = "strict", public_origin = "https://api.example", store_secret = ("x"):rep(32),
+  })
+  refused("needs an engine", keybound.verifier, config {
+    proof_of_possession_dpop = "strict", public_origin = "https://api.example", store_secret = ("x"):rep(32),
+  })
   refused("not a JSON object", keybound.engine, "")
   refused("not a JSON object", keybound.engine, "[]")
 end)

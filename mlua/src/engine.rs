@@ -23,7 +23,12 @@ impl UserData for Engine {
 pub(crate) fn new(lua: &Lua, config: &Value) -> Result<Value, Failure> {
     let config = arguments::config("engine", config)?;
     let engine = keybound::Engine::new(&config).map_err(Failure::new)?;
-    if engine.fetches() || engine.needs_http() {
+    if engine.needs_http() {
+        return Err(Failure::new(
+            "auth_methods and proof_of_possession_dpop: logins and proofs are not supported: this binding takes no steps",
+        ));
+    }
+    if engine.fetches() {
         return Err(Failure::new(
             "jwks: required for each issuer, and introspection is not supported: this binding makes no requests",
         ));

@@ -286,12 +286,22 @@ impl Engine {
             "report_only is true: nothing is refused; what would be refused is logged and counted, and passes"
                 .to_owned()
         });
+        let replayed = self.dpop.as_ref().is_some_and(Dpop::ignores_replay).then(|| {
+            "insecure_dpop_replay is true: a proof that somebody has seen can be used again while it is fresh, without a store or while it fails"
+                .to_owned()
+        });
         let tossed = self.logins.as_ref().and_then(|logins| logins.sessions.as_ref());
         let tossed = tossed.filter(|sessions| !sessions.cookie.starts_with("__Host-")).map(|_| {
             "session_cookie_name does not begin with __Host-: hosts of the same domain can set cookies of that name"
                 .to_owned()
         });
-        self.skipped_keys.iter().map(ToString::to_string).chain(unverified).chain(reported).chain(tossed)
+        self.skipped_keys
+            .iter()
+            .map(ToString::to_string)
+            .chain(unverified)
+            .chain(reported)
+            .chain(replayed)
+            .chain(tossed)
     }
 
     /// Keys of fetched sets that are skipped, and why, as they are now.
@@ -339,7 +349,7 @@ impl Engine {
     /// Whether the shared store is needed: to notice a login or a proof that comes twice, a logout and a refresh elsewhere.
     pub fn needs_store(&self) -> bool {
         self.logins.as_ref().is_some_and(|logins| logins.sessions.is_some())
-            || self.dpop.as_ref().is_some_and(Dpop::needs_store)
+            || self.dpop.as_ref().is_some_and(|dpop| !dpop.ignores_replay())
     }
 
     /// Whether steps can ask for the shared store: `store_secret` is configured.
@@ -446,13 +456,17 @@ impl Engine {
         let engine = Arc::clone(self);
         let run = Run::begin(request.now, |host| async move {
             let mut tally = Tally { source: Source::Miss, ..Tally::NONE };
-            let (shown, identity) = shown.map_err(Refusal::from)?;
-            let subject = Subject::of_client(&shown, identity);
-            let outcome = engine.settle(&host, &subject, Some(stop), &mut tally).await;
+            let outcome = match &shown {
+                Ok((shown, identity)) => {
+                    let subject = Subject::of_client(shown, *identity);
+                    engine.settle(&host, &subject, Some(stop), &mut tally).await
+                }
+                Err(reason) => Err((*reason).into()),
+            };
             let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Allowed);
             engine.metrics.decided(tally.issuer, tally.source, reason);
             match outcome {
-                Ok(passed) => Ok(engine.grant(passed, Some(&shown))),
+                Ok(passed) => Ok(engine.grant(passed, shown.as_ref().ok().map(|(shown, _)| shown))),
                 Err(refusal) => Err(engine.with_nonce(refusal, host.now())),
             }
         });
@@ -505,7 +519,7 @@ impl Engine {
             return Err(Reason::EarlyData.into());
         }
         if scheme == Scheme::Dpop {
-            return Err(Stop::Proof);
+            return Err(if is_token68(token) { Stop::Proof } else { Reason::MalformedAuthorization.into() });
         }
         const HOLDER: Holder = Holder::Client(Scheme::Bearer);
         let certificate = self.certificate_bytes(request.certificate);

@@ -111,9 +111,9 @@ impl Dpop {
         self.proofs.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether the shared store is needed.
-    pub(crate) fn needs_store(&self) -> bool {
-        !self.ignores_replay
+    /// Whether proofs are taken of which nobody can tell whether they were used before.
+    pub(crate) fn ignores_replay(&self) -> bool {
+        self.ignores_replay
     }
 
     /// Reads the proof of a request for a token.
