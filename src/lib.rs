@@ -1,5 +1,5 @@
 //! keybound lets a request through a gateway only if the client proves that it holds the key its access token is bound to:
-//! the client certificate of the TLS connection (RFC 8705).
+//! the client certificate of the TLS connection (RFC 8705), or the key of a DPoP proof (RFC 9449).
 //!
 //! The library does no I/O: it opens no socket and no file, reads no clock and starts no thread. A host hands it the
 //! facts of one request and does what the answer says. Three layers, each usable alone:

@@ -241,7 +241,7 @@ my $own = Keybound::thumbprint('client');
 --- calls
 client bound   -> 200
 client jkt     -> 401 invalid_token confirmation_unsupported
-client null    -> 401 invalid_token confirmation_unsupported
+client null    -> 401 invalid_token confirmation_malformed
 client unknown -> 401 invalid_token confirmation_unsupported
 --- no_error_log
 [error]

@@ -403,7 +403,7 @@ $try->('an access token', 200);
 $try->($_, 200, token_type => $_) for qw(Bearer bearer access_token);
 $try->('a refresh token', '401 invalid_token not_an_access_token', token_type => 'refresh_token');
 $try->('an ID token', '401 invalid_token not_an_access_token', token_type => 'id_token');
-$try->('a DPoP token', '401 invalid_token confirmation_unsupported', token_type => 'DPoP');
+$try->('a DPoP token', '401 invalid_token confirmation_malformed', token_type => 'DPoP');
 $try->('the issuer', 200, iss => $iss);
 $try->('another issuer', '401 invalid_token issuer_mismatch', iss => "$iss/");
 $try->('past', '401 invalid_token token_expired', exp => $now - 1);
@@ -416,7 +416,7 @@ $try->('cnf that is empty', '401 invalid_token confirmation_malformed', cnf => {
 $try->('cnf as text', '401 invalid_token confirmation_malformed', cnf => 'x');
 $try->('cnf as list', '401 invalid_token confirmation_malformed', cnf => [ { 'x5t#S256' => thumbprint('client') } ]);
 $try->('cnf with a dot', '401 invalid_token token_unbound', cnf => undef, 'cnf.x5t#S256' => thumbprint('client'));
-$try->('bound to a key, too', '401 invalid_token confirmation_unsupported', cnf => { 'x5t#S256' => thumbprint('client'), jkt => 'x' x 43 });
+$try->('bound to a key, too', '401 invalid_token confirmation_unsupported', cnf => { 'x5t#S256' => thumbprint('client'), jkt => thumbprint('client') });
 $try->('bound to another', '401 invalid_token certificate_mismatch', cnf => { 'x5t#S256' => thumbprint('thief') });
 $try->('no audience', '401 invalid_token claim_missing', aud => undef);
 $try->('without exp', 200, exp => undef);

@@ -455,12 +455,13 @@ for (['past exp', { exp => $now - 1 }, 'token_expired'], ['exp in words', { exp 
     ['other iss', { iss => "$PEER/" }, 'issuer_mismatch'], ['iss a number', { iss => 7 }, 'claims_malformed'],
     ['no cnf', { cnf => undef }, 'token_unbound'], ['empty cnf', { cnf => {} }, 'confirmation_malformed'], ['cnf a string', { cnf => thumbprint('client') }, 'confirmation_malformed'],
     ['another certificate', { cnf => { 'x5t#S256' => thumbprint('thief') } }, 'certificate_mismatch'],
-    ['x5t alone', { cnf => { x5t => thumbprint('client') } }, 'confirmation_unsupported'], ['jkt', { cnf => { jkt => thumbprint('client') } }, 'confirmation_unsupported'],
-    ['jkt besides', { cnf => { 'x5t#S256' => thumbprint('client'), jkt => thumbprint('client') } }, 'confirmation_unsupported'],
+    ['x5t alone', { cnf => { x5t => thumbprint('client') } }, 'confirmation_unsupported'], ['jkt', { token_type => 'DPoP', cnf => { jkt => thumbprint('client') } }, 'confirmation_unsupported'],
+    ['jkt besides', { token_type => 'DPoP', cnf => { 'x5t#S256' => thumbprint('client'), jkt => thumbprint('client') } }, 'confirmation_unsupported'],
+    ['jkt of Bearer', { cnf => { jkt => thumbprint('client') } }, 'confirmation_malformed'],
     ['the thumbprint padded', { cnf => { 'x5t#S256' => thumbprint('client') . '=' } }, 'confirmation_malformed'],
     ['the thumbprint outside of cnf', { cnf => undef, 'x5t#S256' => thumbprint('client') }, 'token_unbound'],
     ['nbf ahead', { nbf => $now + 300 }, 'token_not_yet_valid'], ['iat ahead', { iat => $now + 300 }, 'token_issued_in_future'],
-    ['of DPoP', { token_type => 'DPoP' }, 'confirmation_unsupported'], ['a refresh token', { token_type => 'refresh_token' }, 'not_an_access_token']) {
+    ['of DPoP', { token_type => 'DPoP' }, 'confirmation_malformed'], ['a refresh token', { token_type => 'refresh_token' }, 'not_an_access_token']) {
     my ($what, $members, $reason) = @$_;
     my $token = opaque();
     peer_script({ '/introspect' => active(%$members) });
