@@ -167,6 +167,8 @@ impl Held {
 ///
 /// # Errors
 /// The reason of the refusal.
+// With the scheme known where it is called, the hot path is shorter.
+#[inline(always)]
 pub(crate) fn check(
     policy: Policy,
     scheme: Scheme,

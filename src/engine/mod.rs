@@ -523,29 +523,32 @@ impl Engine {
         }
         const HOLDER: Holder = Holder::Client(Scheme::Bearer);
         let certificate = self.certificate_bytes(request.certificate);
-        let (known, remembered) = match self.memory.try_lock() {
-            Ok(mut memory) => {
-                let known = certificate.and_then(|bytes| memory.identities.get(bytes));
-                let recall = |known| self.recall(known, &HOLDER, claims, request.now);
-                (known, memory.tokens.get(token).and_then(recall))
-            }
-            Err(_) => (None, None),
+        let mut memory = self.memory.try_lock().ok();
+        let identity = match certificate {
+            None => self.rules.identity(request.certificate)?,
+            Some(bytes) => match memory.as_mut().and_then(|memory| memory.identities.get(bytes)) {
+                Some(identity) => Some(identity),
+                None => {
+                    drop(memory.take());
+                    let identity = self.learn(request.certificate, bytes)?;
+                    memory = self.memory.try_lock().ok();
+                    identity
+                }
+            },
         };
-        let identity = match (known, certificate) {
-            (Some(identity), _) => Some(identity),
-            (None, None) => self.rules.identity(request.certificate)?,
-            (None, Some(bytes)) => self.learn(request.certificate, bytes)?,
-        };
-        if let Some((facts, issuer, kept)) = remembered {
+        if let Some(known) = memory.as_mut().and_then(|memory| memory.tokens.get(token))
+            && let Some(issuer) = self.holds(known, &HOLDER, request.now)
+        {
             *tally = Tally { issuer, source: Source::Hit };
-            let held = self.rules.check_request(&HOLDER, &facts, identity.as_ref(), request.now)?;
-            let claims = match kept {
-                Some(claims) => claims,
-                None if claims => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
-                None => Vec::new(),
+            let held = self.rules.check_request(&HOLDER, &known.facts, identity.as_ref(), request.now)?;
+            let claims = match &known.claims {
+                _ if !claims => Vec::new(),
+                Some(kept) => kept.to_vec(),
+                None => claims_of(token)?,
             };
             return Ok(Judged { held, claims });
         }
+        drop(memory);
         tally.source = Source::Miss;
         let subject = Subject { token, identity, holder: HOLDER, offered: None, request: b"" };
         self.judge(&subject, request.now, tally).map_err(|stop| {
@@ -557,45 +560,35 @@ impl Engine {
     /// Decides about the token of a flow, as far as that goes without steps, and with its claims.
     fn consider(&self, subject: &Subject<'_>, now: i64, tally: &mut Tally) -> Result<Judged, Stop> {
         let Subject { token, identity, holder, .. } = subject;
-        let remembered = self.memory.try_lock().ok();
-        let remembered = remembered.and_then(|mut memory| self.recall(memory.tokens.get(token)?, holder, true, now));
-        let Some((facts, issuer, kept)) = remembered else {
+        let remembered = self.memory.try_lock().ok().and_then(|mut memory| memory.tokens.get(token).cloned());
+        let holds = remembered.and_then(|known| self.holds(&known, holder, now).map(|issuer| (known, issuer)));
+        let Some((known, issuer)) = holds else {
             tally.source = Source::Miss;
             return self.judge(subject, now, tally);
         };
         *tally = Tally { issuer, source: Source::Hit };
-        let held = self.rules.check_request(holder, &facts, identity.as_ref(), now)?;
+        let held = self.rules.check_request(holder, &known.facts, identity.as_ref(), now)?;
         subject.check_proof(&held)?;
-        let claims = match kept {
-            Some(claims) => claims,
-            None => b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)?,
+        let claims = match known.claims {
+            Some(claims) => claims.into_vec(),
+            None => claims_of(token)?,
         };
         Ok(Judged { held, claims })
     }
 
-    /// What is remembered of a token, if it still holds: facts, the issuer's place, and claims where they are wanted and kept.
-    fn recall(
-        &self,
-        known: &Known,
-        holder: &Holder,
-        claims: bool,
-        now: i64,
-    ) -> Option<(Facts, usize, Option<Vec<u8>>)> {
+    /// Whether what is remembered of a token still holds: then the issuer's place.
+    fn holds(&self, known: &Known, holder: &Holder, now: i64) -> Option<usize> {
         let issuer = usize::try_from(known.issuer).ok()?;
         let fits = match holder {
             Holder::Client(_) => !known.is_own,
             Holder::Gateway(_) => issuer == 0,
         };
         // Before it was learnt: the clock was set back, and by the clock it would be fresh for who knows how long.
-        if !fits
-            || now >= known.fresh_until
-            || now < known.since.saturating_sub(CLOCK)
-            || self.servers.get(issuer)?.keys.epoch() != known.epoch
-        {
-            return None;
-        }
-        let kept = known.claims.as_ref().map(|kept| if claims { kept.to_vec() } else { Vec::new() });
-        Some((known.facts, issuer, kept))
+        (fits
+            && now < known.fresh_until
+            && now >= known.since.saturating_sub(CLOCK)
+            && self.servers.get(issuer)?.keys.epoch() == known.epoch)
+            .then_some(issuer)
     }
 
     /// Decides about a token that is not remembered, as far as that goes without steps.
@@ -818,10 +811,17 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// The claims that a JWT holds itself.
+fn claims_of(token: &[u8]) -> Result<Vec<u8>, Reason> {
+    b64::decode(Compact::split(token)?.payload).ok_or(Reason::InternalError)
+}
+
 /// Scheme and rest of an `Authorization` header with a token.
+#[inline(always)]
 fn split_scheme(authorization: &[u8]) -> Option<(Scheme, &[u8])> {
     if let Some((name, rest)) = authorization.split_first_chunk::<6>()
-        && name.eq_ignore_ascii_case(b"Bearer")
+        // As nearly all write it: one comparison of words.
+        && (name == b"Bearer" || name.eq_ignore_ascii_case(b"Bearer"))
     {
         return Some((Scheme::Bearer, rest));
     }
@@ -830,6 +830,7 @@ fn split_scheme(authorization: &[u8]) -> Option<(Scheme, &[u8])> {
 }
 
 /// The token of the request, and how it was sent (RFC 6750 §2, RFC 9449 §7.1).
+#[inline(always)]
 fn credentials<'a>(request: &Request<'a>, takes_proofs: bool) -> Result<(Scheme, &'a [u8]), Reason> {
     if request.authorization_count > 1 {
         return Err(Reason::SeveralTokens);
