@@ -344,7 +344,7 @@ typedef struct kb_http {
   struct kb_str forwarded_port;
   // `X-Forwarded-Prefix`
   struct kb_str forwarded_prefix;
-  // How many `DPoP` headers came
+  // How many `DPoP` headers came; 0 with `headers`
   uint32_t dpop_n;
   // 0
   uint32_t reserved;

@@ -212,7 +212,9 @@ pub(crate) fn check(
 /// # Errors
 /// The reason of the refusal.
 pub(crate) fn foresee(policy: Policy, scheme: Scheme, certificate: Option<&Identity>) -> Result<(), Reason> {
-    if policy.requires_certificate() && certificate.is_none() {
+    // Of two, a certificate is the one that is left to `Bearer`.
+    let needs_certificate = policy.requires_certificate() || (policy.either && scheme == Scheme::Bearer);
+    if needs_certificate && certificate.is_none() {
         return Err(Reason::CertificateMissing);
     }
     if scheme == Scheme::Bearer && !policy.accepts_bearer() {

@@ -414,7 +414,8 @@ impl Engine {
         }
         let mut tally = Tally::NONE;
         let reason = match self.evaluate(request, false, &mut tally) {
-            Ok(_bound) => Reason::Allowed,
+            Ok(Judged { held: Held::Bound(_), .. }) => Reason::Allowed,
+            Ok(Judged { held: Held::ToProve(_), .. }) => Reason::ProofMissing,
             Err(Stop::Refuse(reason)) => reason,
             Err(_) => return Err(None),
         };

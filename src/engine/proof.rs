@@ -192,11 +192,11 @@ fn public(options: &Options<'_>) -> Result<Public, ConfigError> {
         }
     }
     let prefix = match options.string(PREFIX)? {
-        None => String::new(),
+        None => None,
         Some(prefix) => {
             let path = uri::path(&prefix).filter(|_| prefix.starts_with('/') && !prefix.contains(['?', '#']));
             match path.map(|path| path.trim_end_matches('/').to_owned()) {
-                Some(path) if !path.is_empty() => path,
+                Some(path) if !path.is_empty() => Some(path),
                 _ => return options.error(PREFIX, "must be a path that begins with /, without query"),
             }
         }
@@ -249,6 +249,12 @@ impl Engine {
             return Err(Reason::ProofMissing.into());
         };
         let proved = offered.as_ref().map_err(Refusal::clone)?.prove(key)?;
+        // What is noted only after the window could be forgotten before another use of it, which is as slow.
+        if host.now() > proved.until {
+            let has_nonce = dpop.proofs.nonces.is_some();
+            let reason = if has_nonce { Reason::ProofNonceInvalid } else { Reason::ProofExpired };
+            return Err(Refusal::new(reason, "while the authorization server was asked"));
+        }
         let used = if dpop.ignores_replay && !self.shares {
             Use::Ignored
         } else {

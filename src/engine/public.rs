@@ -12,8 +12,8 @@ use crate::reason::Reason;
 pub(crate) struct Public {
     /// Authorities in normal form; empty: those that trusted proxies name
     pub(crate) authorities: Vec<String>,
-    /// Before each path; empty, or a path without a slash at its end
-    pub(crate) prefix: String,
+    /// Before each path: a path without a slash at its end
+    pub(crate) prefix: Option<String>,
     /// Proxies whose `X-Forwarded-*` are believed
     pub(crate) trusted: Vec<IpNet>,
     /// Likewise whoever comes over a UNIX socket
@@ -41,10 +41,13 @@ impl Public {
                 named.filter(|named| if all.is_empty() { is_trusted } else { all.contains(named) })
             }
         };
-        let prefix = if is_trusted && !http.forwarded_prefix.is_empty() {
-            text(http.forwarded_prefix).and_then(uri::path).map(|path| path.trim_end_matches('/').to_owned())
-        } else {
-            Some(self.prefix.clone())
+        let prefix = match &self.prefix {
+            Some(prefix) => Some(prefix.clone()),
+            // Many proxies leave this header as the client sent it: who names the origin names the prefix.
+            None if is_trusted && self.authorities.is_empty() && !http.forwarded_prefix.is_empty() => {
+                text(http.forwarded_prefix).and_then(uri::path).map(|path| path.trim_end_matches('/').to_owned())
+            }
+            None => Some(String::new()),
         };
         // An empty one is no request target.
         let path = text(http.target).filter(|target| target.starts_with('/')).and_then(uri::path);

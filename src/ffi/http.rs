@@ -66,7 +66,7 @@ pub struct kb_http {
     pub forwarded_port: kb_str,
     /// `X-Forwarded-Prefix`
     pub forwarded_prefix: kb_str,
-    /// How many `DPoP` headers came
+    /// How many `DPoP` headers came; 0 with `headers`
     pub dpop_n: u32,
     /// 0
     pub reserved: u32,
@@ -146,7 +146,8 @@ impl<'a> Facts<'a> {
             http.forwarded_prefix,
         ];
         // One that forgot to count would not see a second proof.
-        if http.reserved != 0 || (http.dpop_n == 0 && !http.dpop.ptr.is_null()) {
+        let is_miscounted = (http.dpop_n == 0) != http.dpop.ptr.is_null();
+        if http.reserved != 0 || is_miscounted {
             return Err(KB_E_ARGUMENT);
         }
         let mut dpop_count = http.dpop_n;
