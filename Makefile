@@ -64,9 +64,9 @@ nginx-module: ## the nginx module, in target/nginx; NGINX_SOURCE: a source tree 
 
 test-checked: nginx-module ## the nginx module under valgrind and AddressSanitizer, and with a newer nginx
 	tools/setup.sh nginx-source
-	t/checked.sh address t/301*.t t/310*.t t/312*.t t/313*.t t/314*.t t/320*.t t/321*.t t/322*.t t/331*.t
+	t/checked.sh address t/301*.t t/310*.t t/312*.t t/313*.t t/314*.t t/320*.t t/321*.t t/322*.t t/331*.t t/360*.t t/361*.t
 	t/checked.sh valgrind t/310*.t t/312*.t t/313*.t t/314*.t
-	t/checked.sh newer t/310*.t t/312*.t
+	t/checked.sh newer t/310*.t t/312*.t t/360*.t
 
 test-cli: build
 	nginx-test/cli.sh

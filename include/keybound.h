@@ -1,5 +1,5 @@
 /*
- * keybound: proof-of-possession checks for access tokens at the gateway (RFC 8705).
+ * keybound: proof-of-possession checks for access tokens at the gateway (RFC 8705, RFC 9449).
  * Generated from src/ffi by cbindgen; do not edit. SPDX-License-Identifier: Apache-2.0
  *
  * Conventions, for every function:
@@ -150,6 +150,13 @@
 
 // `kb_engine_needs()`: steps can be `KB_STEP_FETCH`.
 #define KB_NEEDS_FETCH 8
+
+// `kb_engine_needs()`, with `KB_NEEDS_HTTP`: proofs are taken. Only for requests with the scheme `DPoP` they are looked for.
+#define KB_NEEDS_PROOF 16
+
+// `kb_engine_needs()`, with `KB_NEEDS_HTTP`: logins, sessions or grants are decided from `kb_facts.http`. Without it `kb_http` may be empty, but
+// for its size, where the scheme is not `DPoP`.
+#define KB_NEEDS_LOGIN 32
 
 // `kb_answer.outcome`: a complete answer, whatever its status.
 #define KB_FETCH_ANSWERED 1
@@ -828,7 +835,8 @@ uint32_t kb_engine_shares(const struct kb_engine *engine);
 // What the engine needs of a host besides the facts that each request has.
 //
 // # Returns
-// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE` and `KB_NEEDS_FETCH`, as far as they apply; 0 for NULL and after an internal error.
+// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE`, `KB_NEEDS_FETCH`, `KB_NEEDS_PROOF` and `KB_NEEDS_LOGIN`, as far as they apply; 0 for NULL
+// and after an internal error.
 //
 // # Safety
 // `engine` is NULL, or came from `kb_engine_new()` and is not freed.

@@ -221,6 +221,44 @@ config "\"jwks\": $(<"$RUN/jwks.json")"
 kb check --config "$config" --token "@$RUN/jwt" --cert "$pki/client.crt"
 same 'check with keys in the configuration: nothing is asked' '0 allow ' "$code $(of it.decision) $(requests)"
 
+# --- Proofs
+
+for name in phone other; do
+  openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$pki/$name.pem"
+done
+openssl genpkey -quiet -algorithm ED25519 -out "$pki/ed25519.pem"
+# key_token KEY RESOURCE: what the server says to a client that sends a proof by that key, made by the program
+key_token() {
+  kb proof --key "$pki/$1.pem" --method POST --url "$issuer/token"
+  fetch -u unbound:unbound-secret -H "DPoP: $out" "$issuer/token" -d grant_type=client_credentials -d "resource=$2" -d scope=read \
+    | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
+}
+for key in phone ed25519; do
+  key_token $key https://api.test >"$RUN/$key.token"
+  kb thumbprint "$pki/$key.pem"
+  same "proof, $key: the server binds the token to the key" "0 {\"jkt\":\"$out\"}" \
+    "$code $("$node" -p 'JSON.stringify(JSON.parse(process.argv[1]).cnf)' "$(claims "$(<"$RUN/$key.token")")")"
+done
+key_token phone $opaque >"$RUN/phone-opaque.token"
+cat "$RUN"/*.token >>"$RUN/secrets"
+url=https://api.test/orders
+# proved NAME EXPECTED TOKEN KEY CHECK_ARGUMENT...: a check with a proof for $url
+proved() {
+  kb proof --key "$pki/$4.pem" --url $url --token "@$RUN/$3.token"
+  printf '%s\n' "$out" | tee "$RUN/proof" >>"$RUN/secrets"
+  kb check "${as[@]}" --ca "$pki/ca.crt" --token "@$RUN/$3.token" --dpop "@$RUN/proof" "${@:5}"
+  same "$1" "$2" "$code $(of '`${it.decision} ${it.reason} ${it.proof.claims_verified}`')"
+}
+proved 'check a JWT with its proof, keys by discovery' '0 allow allowed true' phone phone --url $url
+same 'check a JWT with its proof: what was asked' 'metadata answered 200, jwks answered 200' "$(requests)"
+proved 'check a JWT with its proof, Ed25519' '0 allow allowed true' ed25519 ed25519 --url $url
+proved 'check a JWT with the proof of another key: refused without asking' '1 deny proof_key_mismatch false' phone other --url $url
+same 'check a JWT with the proof of another key: what was asked' '' "$(requests)"
+proved 'check a JWT with a proof for another method' '1 deny proof_method_mismatch false' phone phone --url $url --method POST
+proved 'check a JWT with a proof, sent as Bearer' '1 deny dpop_scheme_required false' phone phone --url $url --scheme bearer
+proved 'check an opaque token with its proof' '0 allow allowed true' phone-opaque phone --url $url "${client[@]}"
+proved 'check an opaque token with the proof of another key' '1 deny proof_key_mismatch false' phone-opaque other --url $url "${client[@]}"
+
 # --- Whom it trusts
 
 # trouble: of the one request that a check made: outcome and cause

@@ -18,6 +18,7 @@ mkdir -p "$RUN"
 
 failed=0
 node=$("$repo/tools/node.sh")
+keybound=${KEYBOUND:-${CARGO_TARGET_DIR:-$repo/target}/release/keybound}
 
 # The gateway as a client of the authorization server: it fetches the keys, and introspects opaque tokens over mutual TLS.
 gateway='"client_id": "gateway", "client_auth": "tls_client_auth", "tls_client_auth_cert_id": "gateway",
@@ -36,11 +37,22 @@ app() {
 APP
 }
 
+# The same gateway for tokens that are bound to a key: dpop.json and nonce.json, with MORE members
+dpop() {
+  printf '{"issuer": "%s", "audience_required": ["https://api.test"], %s, "proof_of_possession_dpop": "strict",
+    "public_origin": ["https://api.test:PORT", "https://localhost:PORT"]%s}\n' "$issuer" "$gateway" "${1-}"
+}
+
 # both: the servers, and where logins at the authorization server may end
 both() {
   "$here/pki.sh" "$pki"
   as_start as
   app >"$RUN/app.json"
+  dpop >"$RUN/dpop.json"
+  dpop ", \"dpop_use_nonce\": true, \"dpop_nonce_secret\": \"$(openssl rand -base64 32)\"" >"$RUN/nonce.json"
+  for name in phone thief; do
+    openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$pki/$name-key.pem"
+  done
   gateway_start "$gateway"
   site=https://localhost:${api##*:}
   as_control /redirect "{\"client_id\": \"web\", \"redirect_uris\": [\"$site/app/callback\"], \"post_logout_redirect_uris\": [\"$site/app/logged-out\"]}" >"$RUN/control.log"
@@ -50,14 +62,22 @@ both() {
 row() { try "$1" "$api/${1// /-}" "$2" "Authorization: Bearer $3" "${@:4}"; }
 # try NAME URL CERTIFICATE HEADER STATUS [REASON]
 try() {
-  local name=$1 path=/${2#https://*/} arguments status challenge why result=ok
+  local arguments
   mapfile -t arguments < <(with "$3")
-  status=$(fetch "${arguments[@]}" -H "$4" -o "$RUN/body" -D "$RUN/head" -w '%{http_code}' "$2")
+  ask "$1" "$2" "$5" "${6-}" "${arguments[@]}" -H "$4"
+}
+# ask NAME URL STATUS REASON CURL_ARGUMENT...
+ask() {
+  local name=$1 path=/${2#https://*/} status challenge why result=ok
+  status=$(fetch "${@:5}" -o "$RUN/body" -D "$RUN/head" -w '%{http_code}' "$2")
   challenge=$(tr -d '\r' <"$RUN/head" | sed -n 's/^www-authenticate: //Ip')
   why=$(reason "$path")
-  [ "$status ${why:--}" = "$5 ${6:--}" ] || result=WRONG
+  [ "$status ${why:--}" = "$3 ${4:--}" ] || result=WRONG
   case $status:$challenge:$why in
-    200::) grep -q "^GET $path " "$RUN/body" || result=WRONG ;; # really from the API behind
+    200::) reached || result=WRONG ;;
+    401:DPoP*'error="invalid_token"'*:*_required) ;;
+    401:DPoP*'error="use_dpop_nonce"'*:proof_nonce_*) ;;
+    401:DPoP*'error="invalid_dpop_proof"'*:proof_*) ;;
     401:Bearer*'error="invalid_token"'*:*) ;;
     401:Bearer:session_expired) ;; # no token came
     *) result=WRONG ;;
@@ -65,6 +85,9 @@ try() {
   [ $result = ok ] || failed=1
   printf '%-5s  %-36s %-6s  %-28s  %s\n' "$result" "$name" "$status" "${why:--}" "${challenge:--}"
 }
+
+# reached: whether the answer is really from the API behind, which never sees a proof
+reached() { grep -q "^[A-Z]* $path " "$RUN/body" && ! grep -qi -e '^dpop:' -e '^authorization: dpop' "$RUN/body"; }
 
 run() {
   local own short unbound tampered payload cnf print expiry opaque
@@ -100,9 +123,50 @@ run() {
   row 'revoked' client "$opaque" 401 token_inactive
   printf '\nWho asked, by the log of the authorization server:\n'
   asked_at introspection
+  proofs
   logins
 
   [ $failed = 0 ] && printf '\nAll as expected.\n'
+}
+
+# proof KEY OPTION...: for the next request
+proof() { "$keybound" proof --key "$pki/$1-key.pem" "${@:2}"; }
+# key_token RESOURCE: a token that is bound to the phone's key, since the request for it has a proof
+key_token() {
+  fetch -u unbound:unbound-secret -H "DPoP: $(proof phone --method POST --url "$issuer/token")" "$issuer/token" \
+    -d grant_type=client_credentials -d "resource=$1" -d scope=read | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
+}
+
+proofs() {
+  local token jkt print proof opaque hello=$api/dpop/hello nonce
+  token=$(key_token https://api.test)
+  jkt=$(claims "$token" | sed -n 's/.*"cnf":{"jkt":"\([^"]*\)"}.*/\1/p')
+  print=$("$keybound" thumbprint "$pki/phone-key.pem")
+  printf '\nNo certificate, but a key: a phone shows with each request that it has it, by a proof for that request (DPoP)\n'
+  printf 'cnf jkt in the token: %s\nthumbprint of the key: %s\n\n' "$jkt" "$print"
+  [ "$jkt" = "$print" ] || failed=1
+
+  proof=$(proof phone --url "$hello" --token "$token")
+  # The query, of which a proof says nothing, finds the request in the log.
+  proved() { ask "$1" "${6-$hello}?${1// /-}" "$4" "${5-}" -H "Authorization: DPoP $2" -H "DPoP: $3" "${@:7}"; }
+  proved 'own proof' "$token" "$proof" 200
+  proved 'the same proof again' "$token" "$proof" 401 proof_replayed
+  proved 'own proof, another method' "$token" "$(proof phone --url "$hello" --token "$token")" 401 proof_method_mismatch "$hello" -X POST
+  proved 'own proof, another URL' "$token" "$(proof phone --url "$hello" --token "$token")" 401 proof_uri_mismatch "$api/dpop/other"
+  proved 'own proof, a minute old' "$token" "$(proof phone --url "$hello" --token "$token" --at $(($(date +%s) - 62)))" 401 proof_expired
+  proved 'stolen token, key of thief' "$token" "$(proof thief --url "$hello" --token "$token")" 401 proof_key_mismatch
+  ask 'stolen token, no proof' "$hello" 401 proof_missing -H "Authorization: DPoP $token"
+  ask 'stolen token, as Bearer' "$hello" 401 dpop_scheme_required -H "Authorization: Bearer $token"
+  proved 'own proof of that method' "$token" "$(proof phone --method POST --url "$hello" --token "$token")" 200 '' "$hello" -X POST
+
+  opaque=$(key_token https://api.test/opaque)
+  proved 'opaque token, own proof' "$opaque" "$(proof phone --url "$hello" --token "$opaque")" 200
+  proved 'opaque token, key of thief' "$opaque" "$(proof thief --url "$hello" --token "$opaque")" 401 proof_key_mismatch
+
+  hello=$api/nonce/hello
+  proved 'a gateway that asks for nonces' "$token" "$(proof phone --url "$hello" --token "$token")" 401 proof_nonce_missing
+  nonce=$(tr -d '\r' <"$RUN/head" | sed -n 's/^dpop-nonce: //Ip')
+  proved 'own proof with its nonce' "$token" "$(proof phone --url "$hello" --token "$token" --nonce "$nonce")" 200
 }
 
 logins() {
@@ -201,6 +265,14 @@ mtls thief -i \$api/hello -H "Authorization: Bearer \$OPAQUE"
 mtls client -i \$api/hello -H "Authorization: Bearer \$TOKEN"
 curl -s --cacert "\$P/ca.crt" -i \$api/hello -H "Authorization: Bearer \$TOKEN"
 mtls thief -i \$api/hello -H "Authorization: Bearer \$TOKEN"
+
+# a token that is bound to a key, and requests with proofs by that key; the same proof once more, and one by another key
+proof() { '$keybound' proof --key "\$P/\$1-key.pem" "\${@:2}"; }
+KEYTOKEN=\$(curl -s --cacert "\$P/ca.crt" -u unbound:unbound-secret -H "DPoP: \$(proof phone --method POST --url \$as/token)" \$as/token -d grant_type=client_credentials -d scope=read -d resource=https://api.test | sed ${q}s/.*"access_token":"\([^"]*\)".*/\1/$q)
+PROOF=\$(proof phone --url \$api/dpop/hello --token "\$KEYTOKEN")
+curl -s --cacert "\$P/ca.crt" -i \$api/dpop/hello -H "Authorization: DPoP \$KEYTOKEN" -H "DPoP: \$PROOF"
+curl -s --cacert "\$P/ca.crt" -i \$api/dpop/hello -H "Authorization: DPoP \$KEYTOKEN" -H "DPoP: \$PROOF"
+curl -s --cacert "\$P/ca.crt" -i \$api/dpop/hello -H "Authorization: DPoP \$KEYTOKEN" -H "DPoP: \$(proof thief --url \$api/dpop/hello --token "\$KEYTOKEN")"
 
 # a login: in a browser (user alice, password alice-password), which needs the certificate; the CA is \$P/ca.crt
 openssl pkcs12 -export -in \$P/client.crt -inkey \$P/client.key -passout pass:client -out \$P/client.p12   # to import, with the password 'client'

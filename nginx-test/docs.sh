@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docs/proof-of-possession.md, docs/logins.md and docs/nginx.md as a new user goes through them: certificates, nginx.conf and commands are taken out
+# docs/proof-of-possession.md, docs/dpop.md, docs/logins.md and docs/nginx.md as a new user goes through them: certificates, nginx.conf and commands are taken out
 # of the pages, and only hosts, ports and directories are filled in. Needs: tools/setup.sh build nginx nginx-module as; the built library and
 # module. Kong's parts are in t/219-kong-docs.t.
 # shellcheck disable=SC2016,SC2034,SC2317 # commands and JavaScript in quotes, which use what is set and defined here
@@ -288,12 +288,29 @@ page=logins.md
 for n in 2 3 4; do requests $n; done
 page=nginx.md
 
+# DPoP: who has the key gets a token that is bound to it
+for name in phone thief; do openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$desk/$name.pem"; done
+serve_module 5 < <(block nginx 5)
+proof=$(by_hand 'keybound proof --key phone.pem --method POST --url "$issuer/token"')
+token=$(fetch -u unbound:unbound-secret -H "DPoP: $proof" "$issuer/token" -d grant_type=client_credentials -d resource=https://api.test -d scope=read |
+  sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+unbound=$(token unbound -)
+requests 2
+proof=$(by_hand 'keybound proof --key phone.pem --token "$token" --url https://api.test/payments/')
+for expected in 200 '401 proof_replayed'; do
+  : >"$RUN/error.log"
+  status=$(by_hand 'curl -o "$RUN/body" -w "%{http_code}" -H "Authorization: DPoP $token" -H "DPoP: $proof" https://api.test/payments/')
+  why=$(why)
+  expect 'a proof' "$status${why:+ $why}" "$expected"
+  [ "$status" != 200 ] || expect 'the upstream' "$(grep Authorization "$RUN/body")" "Authorization: Bearer $token"
+done
+
 # Beside auth_request, and then in place of it
 steal='curl -o /dev/null -w "%{http_code}" --cert thief.crt --key thief.key -H "Authorization: Bearer $token" https://api.test/'
 token=$(token client client)
 for step in 's/x/x/:200 certificate_mismatch' 's/keybound report;/keybound on;/:401 certificate_mismatch' \
   's/keybound report;/keybound on;/; /auth_request/d; /oauth2/,/}/d; s/X-User .user/X-User $keybound_subject/:401 certificate_mismatch'; do
-  serve_module 1 "${step%:*}" < <(block nginx 5)
+  serve_module 1 "${step%:*}" < <(block nginx 6)
   : >"$RUN/error.log"
   expect "${step%:*}" "$(by_hand "$steal") $(why)" "${step##*:}"
   answer >"$RUN/answer" || wrong "${step%:*}: no answer"
@@ -301,4 +318,28 @@ for step in 's/x/x/:200 certificate_mismatch' 's/keybound report;/keybound on;/:
 done
 
 [ $failed = 0 ] && echo 'docs/nginx.md works as written.'
+
+# --- docs/dpop.md
+
+page=dpop.md desk=$RUN/dpop
+mkdir "$desk"
+by_hand "$(block sh 1)" 2>"$desk/commands.log"
+# try_proofs: a token, and the requests of the page
+try_proofs() {
+  local bound print
+  token=$(by_hand "$(block sh 2 | filled | sed 's|mobile:secret|unbound:unbound-secret|')"'; printf %s "$token"')
+  bound=$(by_hand "$(block sh 3 | sed -n 1p)" | sed -n 's/.*"jkt":"\([^"]*\)".*/\1/p')
+  print=$(by_hand "$(block sh 3 | sed -n 2p)")
+  [ -n "$bound$print" ] || wrong 'no thumbprints'
+  expect 'the token is bound to' "$bound" "$print"
+  proof=$(by_hand "$(block sh 4 | filled)"'; printf %s "$proof"')
+  requests 5
+}
+serve_module 1 < <(page=nginx.md block nginx 1)
+try_proofs
+stop "$RUN/nginx.pid"
+serve
+try_proofs
+
+[ $failed = 0 ] && echo 'docs/dpop.md works as written.'
 exit $failed

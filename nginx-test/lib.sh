@@ -248,4 +248,4 @@ base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
 thumbprint() { openssl x509 -in "$pki/$1.crt" -outform DER | openssl dgst -sha256 -binary | base64url; }
 
 # reason PATH: why keybound refused the last request for PATH, by nginx's log
-reason() { sed -n "\\|\"GET $1 |s/.*keybound: refused.*reason=\([a-z0-9_]*\).*/\1/p" "$RUN/error.log" | tail -n 1; }
+reason() { sed -n "\\|\"[A-Z]* $1 |s/.*keybound: refused.*reason=\([a-z0-9_]*\).*/\1/p" "$RUN/error.log" | tail -n 1; }

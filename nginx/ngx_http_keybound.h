@@ -40,7 +40,7 @@ typedef struct {
 
 typedef struct {
     ngx_http_keybound_file_t     *file;
-    ngx_array_t                  *mode, *scope, *audience, *realm;  /* of kb_setting */
+    ngx_array_t                  *mode, *dpop, *scope, *audience, *realm;  /* of kb_setting */
     ngx_array_t                  *fetches;                          /* of ngx_http_keybound_location_t */
     ngx_shm_zone_t               *zone;
     ngx_uint_t                    enable;
@@ -64,6 +64,7 @@ typedef struct {
     ngx_array_t                   engines;     /* of ngx_http_keybound_engine_t * */
     uint32_t                      flags;       /* of kb_facts */
     ngx_int_t                     request_id;
+    ngx_int_t                     peer;        /* the address of the connection itself */
 } ngx_http_keybound_main_conf_t;
 
 
@@ -82,6 +83,7 @@ typedef struct {
     ngx_http_request_t           *request;
     ngx_http_keybound_engine_t   *engine;
     kb_check                     *check;
+    uint64_t                      number;      /* of the request among those of this worker */
     uint32_t                      step;
     uint32_t                      reason;
     uint32_t                      token_id;
@@ -115,7 +117,8 @@ ngx_int_t ngx_http_keybound_access_handler(ngx_http_request_t *r);
 void ngx_http_keybound_wait(ngx_http_keybound_ctx_t *ctx, ngx_msec_t timeout);
 void ngx_http_keybound_wake(ngx_http_keybound_ctx_t *ctx);
 
-ngx_int_t ngx_http_keybound_facts(ngx_http_request_t *r, kb_facts *facts, kb_http *http);
+ngx_int_t ngx_http_keybound_request_init(void);
+ngx_int_t ngx_http_keybound_facts(ngx_http_keybound_ctx_t *ctx, kb_facts *facts, kb_http *http);
 ngx_int_t ngx_http_keybound_read_form(ngx_http_request_t *r);
 ngx_int_t ngx_http_keybound_set_header(ngx_http_keybound_ctx_t *ctx, kb_str name, kb_str value);
 void ngx_http_keybound_forget_variables(ngx_http_request_t *r);

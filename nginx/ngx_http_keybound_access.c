@@ -223,7 +223,7 @@ ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         given = &http;
     }
 
-    if (ngx_http_keybound_facts(r, &facts, given) != NGX_OK) {
+    if (ngx_http_keybound_facts(ctx, &facts, given) != NGX_OK) {
         return KB_E_NULL;
     }
 

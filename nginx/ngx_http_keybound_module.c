@@ -1,6 +1,6 @@
 /*
- * keybound for nginx: lets a request through only if its access token is bound to the client certificate of the connection (RFC 8705).
- * Here is the configuration; docs/nginx.md explains it. What is decided, is decided by libkeybound.
+ * keybound for nginx: lets a request through only if its access token is bound to the client certificate of the connection (RFC 8705), or to
+ * the key of a DPoP proof (RFC 9449). Here is the configuration; docs/nginx.md explains it. What is decided, is decided by libkeybound.
  */
 
 #include "ngx_http_keybound.h"
@@ -47,6 +47,7 @@ static ngx_command_t  ngx_http_keybound_commands[] = {
     ngx_http_keybound_directive("keybound", NGX_CONF_TAKE1, ngx_http_keybound_enable, enable, NULL),
     ngx_http_keybound_directive("keybound_config", NGX_CONF_TAKE1, ngx_http_keybound_file, file, NULL),
     ngx_http_keybound_directive("keybound_mode", NGX_CONF_TAKE1, ngx_http_keybound_option, mode, "proof_of_possession_mtls"),
+    ngx_http_keybound_directive("keybound_dpop", NGX_CONF_TAKE1, ngx_http_keybound_option, dpop, "proof_of_possession_dpop"),
     ngx_http_keybound_directive("keybound_scope", NGX_CONF_1MORE, ngx_http_keybound_option, scope, "scopes_required"),
     ngx_http_keybound_directive("keybound_audience", NGX_CONF_1MORE, ngx_http_keybound_option, audience, "audience_required"),
     ngx_http_keybound_directive("keybound_realm", NGX_CONF_TAKE1, ngx_http_keybound_option, realm, "realm"),
@@ -116,20 +117,31 @@ ngx_http_keybound_postconfiguration(ngx_conf_t *cf)
 {
     u_char                          message[256], lowcase[128];
     kb_str                          name;
-    ngx_str_t                       request_id = ngx_string("request_id");
+    ngx_str_t                       request_id = ngx_string("request_id"), peer = ngx_string("remote_addr");
+    ngx_str_t                       realip = ngx_string("realip_remote_addr");
     ngx_uint_t                      i, k, hash;
+    ngx_hash_key_t                 *key;
     ngx_http_handler_pt            *preaccess, *access;
     ngx_http_keybound_engine_t    **engines;
     ngx_http_core_main_conf_t      *cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     ngx_http_keybound_main_conf_t  *kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keybound_module);
 
+    /* Where nginx has the realip module, it knows who was there before. */
+
+    for (key = cmcf->variables_keys->keys.elts, i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+        if (key[i].key.len == realip.len && ngx_strncmp(key[i].key.data, realip.data, realip.len) == 0) {
+            peer = realip;
+        }
+    }
+
     kmcf->request_id = ngx_http_get_variable_index(cf, &request_id);
+    kmcf->peer = ngx_http_get_variable_index(cf, &peer);
     kmcf->flags = ngx_http_keybound_wants_claims(cmcf);
 
     preaccess = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
     access = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
 
-    if (preaccess == NULL || access == NULL || kmcf->request_id == NGX_ERROR) {
+    if (preaccess == NULL || access == NULL || kmcf->request_id == NGX_ERROR || kmcf->peer == NGX_ERROR) {
         return NGX_ERROR;
     }
 
@@ -276,13 +288,13 @@ static ngx_http_keybound_engine_t *
 ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
 {
     size_t                           len = 0;
-    u_char                           message[4096];
+    u_char                           message[4096], store[] = "store_secret: required";
     kb_str                           text;
     int32_t                          rc;
     ngx_str_t                        yes = ngx_string("true"), key = { sizeof(ngx_http_keybound_secret), ngx_http_keybound_secret };
     ngx_uint_t                       i;
     kb_setting                      *setting;
-    ngx_array_t                      settings, *options[] = { setup->mode, setup->scope, setup->audience, setup->realm };
+    ngx_array_t                      settings, *options[] = { setup->mode, setup->dpop, setup->scope, setup->audience, setup->realm };
     ngx_pool_cleanup_t              *cln;
     ngx_http_keybound_engine_t     **engines, *engine;
     ngx_http_keybound_main_conf_t   *kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keybound_module);
@@ -325,6 +337,13 @@ ngx_http_keybound_engine(ngx_conf_t *cf, ngx_http_keybound_setup_t *setup)
 
     if (rc != KB_OK) {
         len = rc == KB_E_CONFIG ? ngx_min(len, sizeof(message)) : (size_t) (ngx_sprintf(message, "%s", kb_strerror(rc)) - message);
+
+        /* What is missing is a directive, whatever the library calls it. */
+
+        if (setup->zone == NULL && len > sizeof(store) - 1 && ngx_strncmp(message, store, sizeof(store) - 1) == 0) {
+            len = ngx_slprintf(message + len, message + sizeof(message), ": a keybound_zone makes one") - message;
+        }
+
         ngx_http_keybound_log(cf, NGX_LOG_EMERG, engine, message, len);
         return NULL;
     }
@@ -472,8 +491,8 @@ ngx_http_keybound_option(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    if (cmd->offset == offsetof(ngx_http_keybound_loc_conf_t, setup.mode) && ngx_strcmp(value[1].data, "strict") != 0
-        && ngx_strcmp(value[1].data, "optional") != 0 && ngx_strcmp(value[1].data, "off") != 0)
+    if ((cmd->offset == offsetof(ngx_http_keybound_loc_conf_t, setup.mode) || cmd->offset == offsetof(ngx_http_keybound_loc_conf_t, setup.dpop))
+        && ngx_strcmp(value[1].data, "strict") != 0 && ngx_strcmp(value[1].data, "optional") != 0 && ngx_strcmp(value[1].data, "off") != 0)
     {
         return "must be strict, optional or off";
     }
@@ -615,7 +634,7 @@ ngx_http_keybound_init_process(ngx_cycle_t *cycle)
     ngx_http_keybound_timer.data = &ngx_http_keybound_timer;
     ngx_http_keybound_timer.cancelable = 1;
 
-    return NGX_OK;
+    return ngx_http_keybound_request_init();
 }
 
 

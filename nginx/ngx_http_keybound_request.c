@@ -16,6 +16,25 @@
 #endif
 
 
+/* What names a request: like no other one on any node, and the same for all of its passes through internal redirects. */
+
+typedef struct {
+    u_char    worker[16];
+    uint64_t  number;
+} ngx_http_keybound_name_t;
+
+
+static ngx_http_keybound_name_t  ngx_http_keybound_name;
+static uint64_t                  ngx_http_keybound_requests;
+
+
+ngx_int_t
+ngx_http_keybound_request_init(void)
+{
+    return RAND_bytes(ngx_http_keybound_name.worker, sizeof(ngx_http_keybound_name.worker)) == 1 ? NGX_OK : NGX_ERROR;
+}
+
+
 /* A copy that ends with a NUL, which is not counted. */
 
 ngx_int_t
@@ -77,23 +96,82 @@ ngx_http_keybound_is(ngx_str_t *key, kb_str name)
 }
 
 
-static ngx_int_t
-ngx_http_keybound_http(ngx_http_request_t *r, kb_http *http)
+/* Where only proofs are decided from it, the many requests with a bearer token do not pay for it. */
+
+static ngx_uint_t
+ngx_http_keybound_needs_http(ngx_http_keybound_ctx_t *ctx)
 {
-    size_t            n = 0;
-    ngx_buf_t        *b;
-    kb_header        *header;
-    ngx_str_t         form;
-    ngx_chain_t      *cl;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_str_t         scheme = ngx_string("DPoP");
+    ngx_table_elt_t  *h = ctx->request->headers_in.authorization;
 
-    ngx_http_keybound_to(http->method, r->method_name);
+    return (ctx->engine->needs & KB_NEEDS_LOGIN)
+           || (h && h->value.len >= scheme.len && ngx_strncasecmp(h->value.data, scheme.data, scheme.len) == 0);
+}
+
+
+/* The client's own: error_page and X-Accel-Redirect make a GET of it. */
+
+static ngx_str_t
+ngx_http_keybound_method(ngx_http_request_t *r)
+{
+    u_char     *end = ngx_strlchr(r->request_line.data, r->request_line.data + r->request_line.len, ' ');
+    ngx_str_t   method = { end - r->request_line.data, r->request_line.data };
+
+    return end ? method : r->method_name;
+}
+
+
+/* Where the request line names another host than the header, there are two, and none is taken. */
+
+static ngx_uint_t
+ngx_http_keybound_has_host(ngx_http_request_t *r)
+{
+    ngx_str_t  *name = &r->headers_in.server, *host = r->headers_in.host ? &r->headers_in.host->value : NULL;
+
+    return host && (r->host_start == NULL
+                    || (host->len >= name->len && ngx_strncasecmp(host->data, name->data, name->len) == 0
+                        && (host->len == name->len || host->data[name->len] == ':')));
+}
+
+
+static ngx_int_t
+ngx_http_keybound_http(ngx_http_keybound_ctx_t *ctx, kb_http *http)
+{
+    size_t                          n = 0;
+    ngx_buf_t                      *b;
+    kb_header                      *header;
+    ngx_str_t                       form, method, scheme, https = ngx_string("https"), plain = ngx_string("http");
+    ngx_chain_t                    *cl;
+    ngx_list_part_t                *part;
+    ngx_table_elt_t                *h;
+    ngx_http_request_t             *r = ctx->request;
+    ngx_http_variable_value_t      *peer;
+    ngx_http_keybound_main_conf_t  *kmcf = ngx_http_get_module_main_conf(r, ngx_http_keybound_module);
+
+    method = ngx_http_keybound_method(r);
+    scheme = r->connection->ssl ? https : plain;
+    ngx_http_keybound_to(http->method, method);
     ngx_http_keybound_to(http->target, r->unparsed_uri);
+    ngx_http_keybound_to(http->scheme, scheme);
 
-    if (r->headers_in.host) {
+    if (ngx_http_keybound_has_host(r)) {
         ngx_http_keybound_to(http->host, r->headers_in.host->value);
     }
+
+    peer = ngx_http_get_indexed_variable(r, kmcf->peer);
+
+    if (peer && !peer->not_found) {
+        http->peer.ptr = peer->data;
+        http->peer.len = peer->len;
+    }
+
+    if (ctx->number == 0) {
+        ctx->number = ++ngx_http_keybound_requests;
+    }
+
+    ngx_http_keybound_name.number = ctx->number;
+    http->request.ptr = (u_char *) &ngx_http_keybound_name;
+    http->request.len = sizeof(ngx_http_keybound_name);
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         n += part->nelts;
@@ -142,10 +220,11 @@ ngx_http_keybound_http(ngx_http_request_t *r, kb_http *http)
 
 
 ngx_int_t
-ngx_http_keybound_facts(ngx_http_request_t *r, kb_facts *facts, kb_http *http)
+ngx_http_keybound_facts(ngx_http_keybound_ctx_t *ctx, kb_facts *facts, kb_http *http)
 {
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *authorization = r->headers_in.authorization;
+    ngx_list_part_t     *part;
+    ngx_http_request_t  *r = ctx->request;
+    ngx_table_elt_t     *h, *authorization = r->headers_in.authorization;
 
     facts->now_s = ngx_time();
     facts->http = http;
@@ -163,7 +242,7 @@ ngx_http_keybound_facts(ngx_http_request_t *r, kb_facts *facts, kb_http *http)
         ngx_http_keybound_to(facts->query, r->args);
     }
 
-    return http ? ngx_http_keybound_http(r, http) : NGX_OK;
+    return http && ngx_http_keybound_needs_http(ctx) ? ngx_http_keybound_http(ctx, http) : NGX_OK;
 }
 
 

@@ -5,28 +5,84 @@
 #include "ngx_http_keybound.h"
 
 
-#define NGX_HTTP_KEYBOUND_LOOK     2   /* kept entries that each operation looks at, whether they have ended */
+#define NGX_HTTP_KEYBOUND_KEY      32
+#define NGX_HTTP_KEYBOUND_ENDED    2   /* entries that each operation frees, if they have ended */
 #define NGX_HTTP_KEYBOUND_EVICT    64  /* caches that are given up for another one that finds no room, at most */
 #define NGX_HTTP_KEYBOUND_SILENCE  10  /* seconds between two lines about a store that is full */
 
 
+/* That of a proof has 128 octets with a value of 16, and a slab of nginx none to spare. */
+
 typedef struct {
-    ngx_str_node_t     node;
-    ngx_queue_t        queue;
-    time_t             ends;
-    size_t             len;
-    size_t             cache;
-    u_char             data[1];        /* key and value: both are aligned, as keys have 32 octets */
+    ngx_rbtree_node_t     node;           /* by the key, which is a hash: its first octets are the node's */
+    union {
+        ngx_rbtree_node_t     kept;       /* by the time when it ends */
+        struct {
+            ngx_queue_t       queue;
+            time_t            ends;
+        } cache;
+    } place;
+    uint32_t              len;
+    uint32_t              is_cache;
+    u_char                data[1];        /* the value, aligned, and the rest of the key */
 } ngx_http_keybound_entry_t;
 
 
 typedef struct {
     ngx_rbtree_t       tree;
     ngx_rbtree_node_t  sentinel;
-    ngx_queue_t        kept;           /* looked at in turn */
+    ngx_rbtree_t       kept;
+    ngx_rbtree_node_t  last;
     ngx_queue_t        caches;         /* the least recently used at the end */
     time_t             complained;
 } ngx_http_keybound_shared_t;
+
+
+#define ngx_http_keybound_rest(key)  ((key) + sizeof(ngx_rbtree_key_t))
+
+static size_t  ngx_http_keybound_rest_len = NGX_HTTP_KEYBOUND_KEY - sizeof(ngx_rbtree_key_t);
+
+
+static ngx_rbtree_key_t
+ngx_http_keybound_first(const u_char *key)
+{
+    ngx_rbtree_key_t  first;
+
+    ngx_memcpy(&first, key, sizeof(ngx_rbtree_key_t));
+
+    return first;
+}
+
+
+static void
+ngx_http_keybound_insert(ngx_rbtree_node_t *temp, ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel)
+{
+    ngx_rbtree_node_t          **p;
+    ngx_http_keybound_entry_t   *entry = (ngx_http_keybound_entry_t *) node, *other;
+
+    for ( ;; ) {
+        other = (ngx_http_keybound_entry_t *) temp;
+
+        if (node->key != temp->key) {
+            p = node->key < temp->key ? &temp->left : &temp->right;
+
+        } else {
+            p = ngx_memcmp(entry->data + entry->len, other->data + other->len, ngx_http_keybound_rest_len) < 0 ? &temp->left : &temp->right;
+        }
+
+        if (*p == sentinel) {
+            break;
+        }
+
+        temp = *p;
+    }
+
+    *p = node;
+    node->parent = temp;
+    node->left = sentinel;
+    node->right = sentinel;
+    ngx_rbt_red(node);
+}
 
 
 ngx_int_t
@@ -46,8 +102,8 @@ ngx_http_keybound_zone_init(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    ngx_rbtree_init(&shared->tree, &shared->sentinel, ngx_str_rbtree_insert_value);
-    ngx_queue_init(&shared->kept);
+    ngx_rbtree_init(&shared->tree, &shared->sentinel, ngx_http_keybound_insert);
+    ngx_rbtree_init(&shared->kept, &shared->last, ngx_rbtree_insert_value);
     ngx_queue_init(&shared->caches);
     pool->log_nomem = 0;
     pool->data = shared;
@@ -59,54 +115,70 @@ ngx_http_keybound_zone_init(ngx_shm_zone_t *zone, void *data)
 static void
 ngx_http_keybound_free(ngx_slab_pool_t *pool, ngx_http_keybound_entry_t *entry)
 {
-    ngx_rbtree_delete(&((ngx_http_keybound_shared_t *) pool->data)->tree, &entry->node.node);
-    ngx_queue_remove(&entry->queue);
+    ngx_http_keybound_shared_t  *shared = pool->data;
+
+    ngx_rbtree_delete(&shared->tree, &entry->node);
+
+    if (entry->is_cache) {
+        ngx_queue_remove(&entry->place.cache.queue);
+
+    } else {
+        ngx_rbtree_delete(&shared->kept, &entry->place.kept);
+    }
+
     ngx_slab_free_locked(pool, entry);
+}
+
+
+static ngx_uint_t
+ngx_http_keybound_has_ended(ngx_http_keybound_entry_t *entry)
+{
+    return (entry->is_cache ? entry->place.cache.ends : (time_t) entry->place.kept.key) <= ngx_time();
 }
 
 
 static ngx_http_keybound_entry_t *
 ngx_http_keybound_find(ngx_slab_pool_t *pool, kb_str key)
 {
-    ngx_str_t                    name;
+    int                          order;
+    ngx_rbtree_key_t             first = ngx_http_keybound_first(key.ptr);
+    ngx_rbtree_node_t           *node;
     ngx_http_keybound_entry_t   *entry;
     ngx_http_keybound_shared_t  *shared = pool->data;
 
-    ngx_http_keybound_from(name, key);
-    entry = (ngx_http_keybound_entry_t *)
-                ngx_str_rbtree_lookup(&shared->tree, &name, ngx_murmur_hash2(name.data, name.len));
+    for (node = shared->tree.root; node != &shared->sentinel; node = order < 0 ? node->left : node->right) {
+        entry = (ngx_http_keybound_entry_t *) node;
 
-    if (entry && entry->ends <= ngx_time()) {
-        ngx_http_keybound_free(pool, entry);
-        return NULL;
+        if (first != node->key) {
+            order = first < node->key ? -1 : 1;
+            continue;
+        }
+
+        order = ngx_memcmp(ngx_http_keybound_rest(key.ptr), entry->data + entry->len, ngx_http_keybound_rest_len);
+
+        if (order == 0) {
+            if (!ngx_http_keybound_has_ended(entry)) {
+                return entry;
+            }
+
+            ngx_http_keybound_free(pool, entry);
+            break;
+        }
     }
 
-    return entry;
+    return NULL;
 }
 
 
-/* Frees what has ended among the next ones that are kept, so that each has its turn. */
+/* The kept entry that ends next, or has ended. */
 
-static void
-ngx_http_keybound_look(ngx_slab_pool_t *pool)
+static ngx_http_keybound_entry_t *
+ngx_http_keybound_next(ngx_slab_pool_t *pool)
 {
-    ngx_uint_t                   n;
-    ngx_queue_t                 *q;
-    ngx_http_keybound_entry_t   *entry;
     ngx_http_keybound_shared_t  *shared = pool->data;
 
-    for (n = 0; n < NGX_HTTP_KEYBOUND_LOOK && !ngx_queue_empty(&shared->kept); n++) {
-        q = ngx_queue_head(&shared->kept);
-        entry = ngx_queue_data(q, ngx_http_keybound_entry_t, queue);
-
-        if (entry->ends <= ngx_time()) {
-            ngx_http_keybound_free(pool, entry);
-
-        } else {
-            ngx_queue_remove(q);
-            ngx_queue_insert_tail(&shared->kept, q);
-        }
-    }
+    return shared->kept.root == &shared->last
+           ? NULL : ngx_rbtree_data(ngx_rbtree_min(shared->kept.root, &shared->last), ngx_http_keybound_entry_t, place.kept);
 }
 
 
@@ -115,33 +187,30 @@ ngx_http_keybound_look(ngx_slab_pool_t *pool)
 static ngx_http_keybound_entry_t *
 ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, time_t ends)
 {
-    size_t                       size = offsetof(ngx_http_keybound_entry_t, data) + store->key.len + store->value.len;
+    size_t                       size = offsetof(ngx_http_keybound_entry_t, data) + ngx_http_keybound_rest_len + store->value.len;
     ngx_uint_t                   n;
     ngx_queue_t                 *q;
     ngx_http_keybound_entry_t   *entry, *old;
     ngx_http_keybound_shared_t  *shared = pool->data;
 
-    entry = ngx_slab_alloc_locked(pool, size);
+    /*
+     * First goes what has ended, all of it if need be. Then caches: what is kept gets all of their room, since a page of the slab is free
+     * for other sizes only when all of its entries are.
+     */
 
-    /* What is kept gets all the room of caches: a page of the slab is free for other sizes only when all of its entries are. */
+    for (n = 0; (entry = ngx_slab_alloc_locked(pool, size)) == NULL; ) {
+        old = ngx_http_keybound_next(pool);
 
-    for (n = 0;
-         entry == NULL
-         && (n < NGX_HTTP_KEYBOUND_EVICT || (!(store->flags & KB_STORE_CACHE) && !ngx_queue_empty(&shared->caches)));
-         n++)
-    {
-        ngx_http_keybound_look(pool);
+        if (old == NULL || !ngx_http_keybound_has_ended(old)) {
+            if (ngx_queue_empty(&shared->caches) || (n++ == NGX_HTTP_KEYBOUND_EVICT && (store->flags & KB_STORE_CACHE))) {
+                return NULL;
+            }
 
-        if (!ngx_queue_empty(&shared->caches)) {
             q = ngx_queue_last(&shared->caches);
-            ngx_http_keybound_free(pool, ngx_queue_data(q, ngx_http_keybound_entry_t, queue));
+            old = ngx_queue_data(q, ngx_http_keybound_entry_t, place.cache.queue);
         }
 
-        entry = ngx_slab_alloc_locked(pool, size);
-    }
-
-    if (entry == NULL) {
-        return NULL;
+        ngx_http_keybound_free(pool, old);
     }
 
     old = ngx_http_keybound_find(pool, store->key);
@@ -149,23 +218,28 @@ ngx_http_keybound_put(ngx_slab_pool_t *pool, kb_store *store, time_t ends)
         ngx_http_keybound_free(pool, old);
     }
 
-    entry->ends = ends;
+    entry->node.key = ngx_http_keybound_first(store->key.ptr);
     entry->len = store->value.len;
-    entry->cache = store->flags & KB_STORE_CACHE;
-    entry->node.node.key = ngx_murmur_hash2((u_char *) store->key.ptr, store->key.len);
-    entry->node.str.len = store->key.len;
-    entry->node.str.data = entry->data;
-    ngx_memcpy(entry->data, store->key.ptr, store->key.len);
+    entry->is_cache = store->flags & KB_STORE_CACHE;
 
     if (store->value.ptr) {
-        ngx_memcpy(entry->data + store->key.len, store->value.ptr, store->value.len);
+        ngx_memcpy(entry->data, store->value.ptr, store->value.len);
 
     } else {
-        ngx_memzero(entry->data + store->key.len, store->value.len);
+        ngx_memzero(entry->data, store->value.len);
     }
 
-    ngx_rbtree_insert(&shared->tree, &entry->node.node);
-    ngx_queue_insert_head(entry->cache ? &shared->caches : &shared->kept, &entry->queue);
+    ngx_memcpy(entry->data + entry->len, ngx_http_keybound_rest(store->key.ptr), ngx_http_keybound_rest_len);
+    ngx_rbtree_insert(&shared->tree, &entry->node);
+
+    if (entry->is_cache) {
+        entry->place.cache.ends = ends;
+        ngx_queue_insert_head(&shared->caches, &entry->place.cache.queue);
+
+    } else {
+        entry->place.kept.key = ends;
+        ngx_rbtree_insert(&shared->kept, &entry->place.kept);
+    }
 
     return entry;
 }
@@ -179,7 +253,7 @@ ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
     kb_str                       value = { NULL, 0 };
     uint32_t                     answer;
     ngx_str_t                    copy;
-    ngx_uint_t                   complain;
+    ngx_uint_t                   n, complain;
     ngx_shm_zone_t              *zone = ctx->engine->setup.zone;
     ngx_slab_pool_t             *pool = zone->data;
     ngx_http_keybound_entry_t   *entry;
@@ -187,7 +261,14 @@ ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
 
     ngx_shmtx_lock(&pool->mutex);
 
-    ngx_http_keybound_look(pool);
+    for (n = 0; n < NGX_HTTP_KEYBOUND_ENDED; n++) {
+        entry = ngx_http_keybound_next(pool);
+
+        if (entry && ngx_http_keybound_has_ended(entry)) {
+            ngx_http_keybound_free(pool, entry);
+        }
+    }
+
     entry = ngx_http_keybound_find(pool, store->key);
 
     if (store->operation == KB_STORE_PUT || (store->operation == KB_STORE_ADD && entry == NULL)) {
@@ -207,14 +288,14 @@ ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
         answer = KB_STORE_ABSENT;
 
     } else {
-        value.ptr = entry->data + store->key.len;
+        value.ptr = entry->data;
         value.len = entry->len;
         answer = ngx_http_keybound_copy(ctx->request->pool, &copy, value) == NGX_OK ? KB_STORE_FOUND : KB_STORE_FAILED;
         ngx_http_keybound_to(value, copy);
 
-        if (entry->cache) {
-            ngx_queue_remove(&entry->queue);
-            ngx_queue_insert_head(&shared->caches, &entry->queue);
+        if (entry->is_cache) {
+            ngx_queue_remove(&entry->place.cache.queue);
+            ngx_queue_insert_head(&shared->caches, &entry->place.cache.queue);
         }
     }
 
@@ -237,7 +318,7 @@ ngx_http_keybound_store(ngx_http_keybound_ctx_t *ctx, kb_store *store)
 void
 ngx_http_keybound_publish(ngx_http_keybound_engine_t *engine)
 {
-    uint8_t                     name[32];
+    uint8_t                     name[NGX_HTTP_KEYBOUND_KEY];
     kb_store                    store;
     ngx_slab_pool_t            *pool;
     ngx_http_keybound_entry_t  *entry;
@@ -263,7 +344,7 @@ ngx_http_keybound_publish(ngx_http_keybound_engine_t *engine)
 
         ngx_shmtx_unlock(&pool->mutex);
 
-        engine->sums = entry ? (uint64_t *) (entry->data + sizeof(name)) : NULL;
+        engine->sums = entry ? (uint64_t *) entry->data : NULL;
 
         if (entry == NULL && !engine->complained) {
             engine->complained = 1;

@@ -201,7 +201,7 @@ part_test() {
   part_bench
   part_redis
   part_rock
-  install lua5.4 lua-check g++ libssl-dev libcurl4-openssl-dev libyaml-pp-perl
+  install lua5.4 lua-check g++ libssl-dev libcurl4-openssl-dev libyaml-pp-perl libcryptx-perl
   install_test_nginx
 }
 

@@ -67,6 +67,9 @@ export function clients(file) {
     ownCertificateClient('thief'),
     passwordClient('any', { bound: true }), // to get tokens that are bound to any certificate at all
     passwordClient('unbound'), // plain bearer tokens, as most servers issue them
+    // RFC 9449 section 5.2: tokens only for those who come with a proof, and then bound to its key. What ends in `-nonce`: section 8
+    client('dpop', 'client_secret_basic', { client_secret: 'dpop-secret', dpop_bound_access_tokens: true }),
+    client('dpop-nonce', 'client_secret_basic', { client_secret: 'dpop-nonce-secret', dpop_bound_access_tokens: true }),
 
     pkiClient('gateway', 'CN=gateway'),
     pkiClient('gateway-b', 'CN=gateway-b'),

@@ -48,6 +48,7 @@ export class Issuer {
   #rows = new Map();
   #ttl = {};
   #cookieKey = randomBytes(32).toString('base64url');
+  #nonceKey = randomBytes(32);
   #provider;
   #handle;
 
@@ -182,6 +183,7 @@ export class Issuer {
         Interaction: () => 3600,
       },
       jwks: { keys: this.#keys },
+      enabledJWA: { dPoPSigningAlgValues: ['ES256', 'PS256', 'Ed25519', 'EdDSA'] },
       discovery: { mtls_endpoint_aliases: this.#aliases },
       features: {
         devInteractions: { enabled: false },
@@ -202,6 +204,11 @@ export class Issuer {
                 : { accessTokenFormat: 'opaque' }),
             };
           },
+        },
+        dPoP: {
+          enabled: true,
+          nonceSecret: this.#nonceKey,
+          requireNonce: ({ oidc }) => oidc.client?.clientId.endsWith('-nonce') ?? false,
         },
         pushedAuthorizationRequests: { enabled: true },
         rpInitiatedLogout: { enabled: true, logoutSource: logoutPage, postLogoutSuccessSource: loggedOutPage },

@@ -32,6 +32,7 @@ export class RequestLog {
       headers: {
         ...Object.fromEntries(['host', 'content-type', 'accept', 'user-agent'].map((name) => [name, headers[name] ?? null])),
         authorization: scheme ?? null,
+        dpop: 'dpop' in headers,
       },
       client_id: scheme?.toLowerCase() === 'basic' ? nameOfBasic(authorization) : null,
       body_parameters: [],

@@ -1,4 +1,5 @@
-// A real OAuth 2.0 authorization server (npm oidc-provider) on loopback that issues certificate-bound access tokens.
+// A real OAuth 2.0 authorization server (npm oidc-provider) on loopback that issues access tokens bound to certificates and to keys of
+// DPoP proofs.
 //
 //   node server.mjs --pki DIR [--port N] [--cert NAME] [--aliases-only]
 //

@@ -1,13 +1,12 @@
 //! How a client says who it is without sending its secret: `private_key_jwt` and `client_secret_jwt` (RFC 7523 §2.2, §3;
 //! OpenID Connect Core 1.0 §9).
 
-use std::borrow::Cow;
 use std::fmt;
 
 use crate::crypto::sign::SigningKey;
 use crate::crypto::{self, Algorithm, Secret};
 use crate::jose::b64;
-use crate::jose::json::{Object, Value};
+use crate::jose::json::Value;
 
 /// Seconds that an assertion is valid. It is used at once; the rest is for the difference of two clocks.
 const LIFETIME: i64 = 60;
@@ -68,14 +67,14 @@ impl Assertion {
             Assertion::Key(key, algorithm) => (algorithm.name(), key.kid()),
             Assertion::Secret(_) => ("HS256", None),
         };
-        let mut header = vec![("alg", text(name)), ("typ", text("JWT"))];
-        header.extend(kid.map(|kid| ("kid", text(kid))));
+        let mut header = vec![("alg", Value::text(name)), ("typ", Value::text("JWT"))];
+        header.extend(kid.map(|kid| ("kid", Value::text(kid))));
         let jti = b64::encode(&crypto::random::<JTI_LEN>()?);
         let claims = [
-            ("iss", text(client_id)),
-            ("sub", text(client_id)),
-            ("aud", text(audience)),
-            ("jti", text(&jti)),
+            ("iss", Value::text(client_id)),
+            ("sub", Value::text(client_id)),
+            ("aud", Value::text(audience)),
+            ("jti", Value::text(&jti)),
             ("iat", Value::Int(now)),
             ("exp", Value::Int(now.checked_add(LIFETIME)?)),
         ];
@@ -88,14 +87,9 @@ impl Assertion {
     }
 }
 
-fn text(text: &str) -> Value<'_> {
-    Value::Str(Cow::Borrowed(text))
-}
-
 /// An object as a part of the token.
 fn part<'a>(members: impl IntoIterator<Item = (&'static str, Value<'a>)>) -> String {
-    let object: Object<'a> = members.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect();
-    b64::encode(Value::Object(object).to_string().as_bytes())
+    b64::encode(Value::object(members).to_string().as_bytes())
 }
 
 #[cfg(test)]

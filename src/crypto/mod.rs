@@ -131,6 +131,16 @@ impl Curve {
         }
     }
 
+    /// The JWK `crv` value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Curve::P256 => "P-256",
+            Curve::P384 => "P-384",
+            #[cfg(feature = "aws-lc")]
+            Curve::P521 => "P-521",
+        }
+    }
+
     /// Octets of one coordinate.
     pub fn coordinate_len(self) -> usize {
         match self {

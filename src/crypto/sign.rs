@@ -74,6 +74,13 @@ pub(crate) struct RsaNumbers<'a> {
     pub(crate) qi: &'a [u8],
 }
 
+/// The numbers of a public key (RFC 7518 §6.2.1, §6.3.1, RFC 8037 §2), big-endian.
+pub(crate) enum PublicNumbers {
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
+    Ed25519 { x: Vec<u8> },
+}
+
 /// A private key that signs client assertions.
 pub(crate) struct SigningKey {
     pair: Pair,
@@ -253,6 +260,26 @@ impl SigningKey {
     /// The name under which the authorization server knows the key.
     pub(crate) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
+    }
+
+    /// The public half; none if the crypto library shows it in another form than the standards have.
+    pub(crate) fn public(&self) -> Option<PublicNumbers> {
+        match &self.pair {
+            Pair::Rsa(pair, _) => {
+                // RFC 8017 §A.1.1
+                let mut numbers = Der::whole(pair.public_key().as_ref())?;
+                let mut number = || Some(strip_zeros(numbers.next(Tag::Integer)?).to_vec());
+                Some(PublicNumbers::Rsa { n: number()?, e: number()? })
+            }
+            Pair::Ec(curve, pair) => {
+                let (4, point) = pair.public_key().as_ref().split_first()? else {
+                    return None;
+                };
+                let (x, y) = point.split_at_checked(curve.coordinate_len())?;
+                Some(PublicNumbers::Ec { curve: *curve, x: x.to_vec(), y: y.to_vec() })
+            }
+            Pair::Ed25519(pair) => Some(PublicNumbers::Ed25519 { x: pair.public_key().as_ref().to_vec() }),
+        }
     }
 
     /// Whether it makes signatures of `algorithm`.

@@ -19,6 +19,7 @@ pub use call::{Call, CallStep};
 pub use check::{Check, Granted, Step};
 pub use config::{Config, ConfigError, OPTIONS, OptionDoc, document as configuration_document};
 pub use http::Http;
+pub use public::Address;
 pub use servers::TlsProfile;
 pub use settings::Setting;
 pub use verify::{Verified, Verifier};
@@ -328,9 +329,19 @@ impl Engine {
             || (self.logins.is_some() && self.servers.iter().any(Server::has_client))
     }
 
+    /// How the gateway gets a request for a public URL; `None` where that is not absolute.
+    pub fn address(&self, url: &str) -> Option<Address> {
+        self.dpop.as_ref().map_or_else(|| Address::of(url), |dpop| dpop.public.address(url))
+    }
+
     /// Whether a decision is made from [`Request::http`], too: there are logins, sessions, grants or proofs.
     pub fn needs_http(&self) -> bool {
         self.logins.is_some() || self.dpop.is_some()
+    }
+
+    /// Whether proofs are taken.
+    pub fn needs_proof(&self) -> bool {
+        self.dpop.is_some()
     }
 
     /// Whether only [`Engine::begin`] decides: there are logins, sessions or grants.

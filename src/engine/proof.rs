@@ -45,7 +45,7 @@ const OF_DPOP: [&str; 12] = [
 /// How proofs are taken.
 pub(crate) struct Dpop {
     pub(crate) proofs: Proofs,
-    public: Public,
+    pub(crate) public: Public,
     /// `upstream_dpop_as_bearer`
     pub(crate) as_bearer: bool,
     /// `insecure_dpop_replay`

@@ -20,6 +20,50 @@ pub(crate) struct Public {
     pub(crate) trusts_unix: bool,
 }
 
+/// Where a request comes from and goes to, for tools: they have no connection to look at.
+pub struct Address {
+    scheme: String,
+    host: String,
+    target: String,
+    /// A proxy that is trusted, if it comes by one
+    peer: String,
+}
+
+impl Address {
+    /// The parts of an absolute URL.
+    pub(crate) fn of(url: &str) -> Option<Address> {
+        let (scheme, rest) = url.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (host, target) = rest.split_at_checked(end)?;
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|c| c.is_ascii_alphanumeric());
+        if !is_scheme || host.is_empty() || url.bytes().any(|c| !c.is_ascii_graphic()) {
+            return None;
+        }
+        // A fragment is not sent.
+        let target = target.split('#').next().unwrap_or_default();
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Some(Address {
+            scheme: scheme.to_owned(),
+            host: host.to_owned(),
+            target: [slash, target].concat(),
+            peer: String::new(),
+        })
+    }
+
+    /// What a request there has of it.
+    pub fn http(&self) -> Http<'_> {
+        Http {
+            scheme: self.scheme.as_bytes(),
+            host: self.host.as_bytes(),
+            target: self.target.as_bytes(),
+            peer: self.peer.as_bytes(),
+            // Of all but trusted proxies it is ignored.
+            forwarded_host: self.host.as_bytes(),
+            ..Http::default()
+        }
+    }
+}
+
 impl Public {
     /// The URI of a request in normal form, without query.
     ///
@@ -55,6 +99,22 @@ impl Public {
             (Some(authority), Some(prefix), Some(path)) => Ok(["https://", &authority, &prefix, &path].concat()),
             _ => Err(Reason::ProofUriMismatch),
         }
+    }
+
+    /// How the gateway gets a request for a public URL; `None` where that is not absolute. Where proxies name the origin it comes by one.
+    pub(crate) fn address(&self, url: &str) -> Option<Address> {
+        let mut address = Address::of(url)?;
+        let behind = self.prefix.as_ref().and_then(|prefix| address.target.strip_prefix(prefix.as_str()));
+        if let Some(target) = behind.filter(|target| target.starts_with('/')) {
+            address.target = target.to_owned();
+        }
+        if self.authorities.is_empty() {
+            address.peer = match self.trusted.first() {
+                Some(net) => net.addr().to_string(),
+                None => "unix:".to_owned(),
+            };
+        }
+        Some(address)
     }
 
     /// The authority that the request names.

@@ -9,6 +9,7 @@ use super::{
     KB_E_ARGUMENT, KB_E_NO_OPENSSL, KB_E_NULL, KB_E_PANIC, KB_E_RANGE, KB_OK, KB_STEP_ALLOW, KB_STEP_RESPOND,
     Versioned, certificate, free_handle, kb_str, new_handle, openssl, read_versioned, write, write_versioned,
 };
+use crate::binding::Scheme;
 use crate::cert::ClientCertificate;
 use crate::engine::{Engine, Request, Setting, TlsProfile};
 use crate::metrics::Counter;
@@ -31,6 +32,11 @@ pub const KB_NEEDS_FORM: u32 = 2;
 pub const KB_NEEDS_STORE: u32 = 4;
 /// `kb_engine_needs()`: steps can be `KB_STEP_FETCH`.
 pub const KB_NEEDS_FETCH: u32 = 8;
+/// `kb_engine_needs()`, with `KB_NEEDS_HTTP`: proofs are taken. Only for requests with the scheme `DPoP` they are looked for.
+pub const KB_NEEDS_PROOF: u32 = 16;
+/// `kb_engine_needs()`, with `KB_NEEDS_HTTP`: logins, sessions or grants are decided from `kb_facts.http`. Without it `kb_http` may be empty, but
+/// for its size, where the scheme is not `DPoP`.
+pub const KB_NEEDS_LOGIN: u32 = 32;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
 pub struct kb_engine {
@@ -380,7 +386,8 @@ pub unsafe extern "C" fn kb_engine_shares(engine: *const kb_engine) -> u32 {
 /// What the engine needs of a host besides the facts that each request has.
 ///
 /// # Returns
-/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE` and `KB_NEEDS_FETCH`, as far as they apply; 0 for NULL and after an internal error.
+/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE`, `KB_NEEDS_FETCH`, `KB_NEEDS_PROOF` and `KB_NEEDS_LOGIN`, as far as they apply; 0 for NULL
+/// and after an internal error.
 ///
 /// # Safety
 /// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
@@ -396,6 +403,8 @@ pub unsafe extern "C" fn kb_engine_needs(engine: *const kb_engine) -> u32 {
             (engine.needs_form(), KB_NEEDS_FORM),
             (engine.needs_store(), KB_NEEDS_STORE),
             (engine.fetches(), KB_NEEDS_FETCH),
+            (engine.needs_proof(), KB_NEEDS_PROOF),
+            (engine.needs_check(), KB_NEEDS_LOGIN),
         ]
         .into_iter()
         .fold(0, |needs, (is_needed, flag)| if is_needed { needs | flag } else { needs })
@@ -523,7 +532,8 @@ unsafe fn decide(engine: &kb_engine, facts: &kb_facts, decision: &mut kb_decisio
         http: None,
     };
     let (http, borrowed);
-    if engine.engine.needs_http() {
+    // Where only proofs are decided from it, the many requests with a bearer token do not pay for it.
+    if engine.engine.needs_check() || (engine.engine.needs_proof() && request.scheme() == Scheme::Dpop) {
         if facts.http.is_null() {
             return Err(KB_E_ARGUMENT);
         }

@@ -75,6 +75,16 @@ impl<'a> Object<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// A string.
+    pub(crate) fn text(text: &'a str) -> Value<'a> {
+        Value::Str(Cow::Borrowed(text))
+    }
+
+    /// An object with these members.
+    pub(crate) fn object(members: impl IntoIterator<Item = (&'static str, Value<'a>)>) -> Value<'a> {
+        Value::Object(members.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect())
+    }
+
     /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {

@@ -6,3 +6,4 @@ pub mod json;
 pub mod jwk;
 pub(crate) mod jws;
 mod private;
+pub mod proof;

@@ -11,10 +11,13 @@
 #   --- fake_library C of a libkeybound.so that is used in place of the real one; what it does not define is as in fake_library.c
 #   --- calls        requests to the TLS server and what must come of each, one a line:
 #                      CERTIFICATE TOKEN [OPTION=VALUE]... -> STATUS [ERROR REASON]
+#                    proof=KEY sends the token with the scheme DPoP and a proof for this request, made by Dpop.pm; htm, htu, iat, nonce,
+#                    jti, ath, typ, alg change the proof, scheme=Bearer how the token is sent.
 #                    `-` is none. 200 means passed, and nothing was logged; otherwise keybound refused, with this status,
 #                    this `error` in the one challenge and this reason in the log. `nginx` for ERROR: nginx refused.
 #   --- run          Perl instead of `calls`, with the functions below
 #   --- realm, --- messages eval   what the challenge and the bodies must hold, where a block configures them
+#   --- schemes      those that it must name, default `Bearer`; `Bearer DPoP` or `DPoP` where proofs are taken; --- algs: those of proofs
 #
 # Servers beside nginx. Each is started when it is first needed, and ended with the tests:
 #
@@ -80,7 +83,7 @@ our @EXPORT = qw(
     check reasons log_mark log_since command json read_file write_file
     as_start as_stop as_log as_control as_request asked browse login jar chromium peer_start peer_script peer_log peer_control
     redis_start redis_stop redis redis_keys second_start second_stop on_second
-    traffic landed flood
+    traffic landed flood flooding all_landed
 );
 
 sub import {
@@ -264,9 +267,9 @@ my %KEYS = (
 );
 my $tokens = 0;
 
-# A token. With `as` in %how it is of a real authorization server: as: client; cert: certificate; resource: the last part of its
-# URL, `opaque` for example; scope; server: name. Otherwise it is signed here: for: the certificate that it is bound to; claims,
-# header: members; without: names that are left out; payload: instead of the claims; key: name
+# A token. With `as` in %how it is of a real authorization server: as: client; cert: certificate; jkt: key; resource: the last part of its
+# URL, `opaque` for example; scope; server: name. Otherwise it is signed here: for: the certificate that it is bound to; jkt: the
+# key of Dpop.pm; claims, header: members; without: names that are left out; payload: instead of the claims; key: name
 sub token {
     my (%how) = @_;
     return _as_token(%how) if $how{as};
@@ -276,7 +279,7 @@ sub token {
     my %claims = (
         iss => $ISSUER, aud => $AUDIENCE, sub => 'user-1', client_id => 'client-1', scope => 'read',
         iat => $now, exp => $now + 600, jti => join('-', $$, ++$tokens),
-        ($how{for} ? (cnf => { 'x5t#S256' => thumbprint($how{for}) }) : ()),
+        ($how{for} || $how{jkt} ? (cnf => _bindings(%how)) : ()),
         %{ $how{claims} // {} },
     );
     delete @header{ @{ $how{without} // [] } };
@@ -287,13 +290,20 @@ sub token {
     return "$signed." . _base64url($signature);
 }
 
+sub _bindings {
+    my (%how) = @_;
+    require Dpop;
+    return { $how{for} ? ('x5t#S256' => thumbprint($how{for})) : (), $how{jkt} ? (jkt => Dpop::jkt($how{jkt})) : () };
+}
+
 # An ECDSA signature as JOSE has it: two numbers of 32 octets (RFC 7518 §3.4).
 sub _raw {
     my ($der) = @_;
     return join '', map { my $n = s/^\0+//r; "\0" x (32 - length $n) . $n } unpack 'x2 x C/a x C/a', $der;
 }
 
-# What every test has: by name, or `for:CERTIFICATE`, or from the authorization server, `as:CERTIFICATE` and `opaque:CERTIFICATE`.
+# What every test has: by name, or `for:CERTIFICATE`, `jkt:KEY` and `both:CERTIFICATE:KEY`, or from the authorization server, `as:CERTIFICATE` and
+# `opaque:CERTIFICATE`, `as-jkt:KEY` and `opaque-jkt:KEY`.
 my %TOKENS = (
     unbound => {},
     bound => { for => 'client' },
@@ -319,6 +329,9 @@ sub named_token {
     return $minted{$name} //= do {
         my $how = $block_tokens->{$name} // $TOKENS{$name};
         $how = { for => $1 } if !$how && $name =~ /^for:(.+)/;
+        $how = { jkt => $1 } if !$how && $name =~ /^jkt:(.+)/;
+        $how = { as => 'dpop', jkt => $2, $1 eq 'as' ? () : (resource => $1) } if !$how && $name =~ /^(as|opaque)-jkt:(.+)/;
+        $how = { for => $1, jkt => $2 } if !$how && $name =~ /^both:([^:]+):(.+)/;
         $how = { as => 'any', cert => $2, $1 eq 'as' ? () : (resource => $1) } if !$how && $name =~ /^(as|opaque):(.+)/;
         $how // die "no token named $name\n";
         $how->{text} // token(%$how);
@@ -414,24 +427,35 @@ sub asked {
     return grep { $_->{path} eq $path } @{ as_log($name) };
 }
 
-# as_request(PATH, DATA, client, cert, server): the answer to what a client asks, from the port for mutual TLS
+# as_request(PATH, DATA, client, cert, server, headers): the answer to what a client asks, from the port for mutual TLS; `response`
+# in it is the whole HTTP response
 sub as_request {
     my ($path, $data, %how) = @_;
     my $as = as_start($how{server} // 'as');
-    my @words = (qw(curl -q -sS --noproxy * --max-time 10 --cacert), "$PKI/roots.crt");
+    my @words = (qw(curl -q -sS -i --noproxy * --max-time 10 --cacert), "$PKI/roots.crt");
     push @words, '--cert', "$PKI/$how{cert}.crt", '--key', "$PKI/$how{cert}.key" if ($how{cert} // '-') ne '-';
-    my @client = $how{client} =~ /^(?:any|unbound|gateway-basic|web-secret)$/ ? ('-u', "$how{client}:$how{client}-secret")
+    my @client = $how{client} =~ /^(?:any|unbound|gateway-basic|web-secret|dpop|dpop-nonce)$/ ? ('-u', "$how{client}:$how{client}-secret")
         : ('-d', "client_id=$how{client}");
     push @words, @client, map { ('--data-urlencode', "$_=$data->{$_}") } sort keys %$data;
-    my $answer = _output('', @words, "https://localhost:$as->{mtls_port}$path");
-    return length $answer ? json($answer) : {};
+    push @words, map { ('-H', $_) } @{ $how{headers} // [] };
+    my $response = response(_output('', @words, "https://localhost:$as->{mtls_port}$path"));
+    return { length $response->{body} ? %{ json($response->{body}) } : (), response => $response };
 }
 
 sub _as_token {
     my (%how) = @_;
     my $resource = join '/', $AUDIENCE, $how{resource} // ();
-    my $answer = as_request('/token', { grant_type => 'client_credentials', scope => $how{scope} // 'read', resource => $resource },
-        client => $how{as}, cert => $how{cert}, server => $how{server});
+    my $uri = 'https://localhost:' . as_start($how{server} // 'as')->{mtls_port} . '/token';
+    my ($answer, $nonce);
+    # The second time with the nonce that the server asked for (RFC 9449 §8).
+    for (1, 2) {
+        require Dpop if $how{jkt};
+        my @proof = $how{jkt} ? 'DPoP: ' . Dpop::proof($how{jkt}, method => 'POST', uri => $uri, nonce => $nonce) : ();
+        $answer = as_request('/token', { grant_type => 'client_credentials', scope => $how{scope} // 'read', resource => $resource },
+            client => $how{as}, cert => $how{cert}, server => $how{server}, headers => \@proof);
+        last if ($answer->{error} // '') ne 'use_dpop_nonce';
+        $nonce = header(delete $answer->{response}, 'DPoP-Nonce');
+    }
     return $answer->{access_token} // die "no token for $how{as}: " . json($answer) . "\n";
 }
 
@@ -536,9 +560,12 @@ sub call {
     my (%call) = @_;
     my ($status, $out, $err) = command('', _curl_words(%call), '-i');
     my $response = response($out);
-    @$response{qw(curl error)} = ($status, $err);
+    @$response{qw(curl error scheme)} = ($status, $err, _scheme(%call));
     return $response;
 }
+
+# The one that a challenge answers.
+sub _scheme { my (%call) = @_; return ($call{authorization} // '') =~ /^DPoP\b/i ? 'DPoP' : 'Bearer' }
 
 # calls_on_one_connection(\%call, ...): the responses; each says with `connected` how many connections it opened
 sub calls_on_one_connection {
@@ -556,7 +583,7 @@ sub calls_on_one_connection {
     for my $i (0 .. $#calls) {
         my $response = -e "$base.$i" ? response(read_file("$base.$i")) : response('');
         $response->{body} = -e "$base.$i.body" ? read_file("$base.$i.body") : '';
-        @$response{qw(connected curl error)} = ($connected[$i], $status, $err);
+        @$response{qw(connected curl error scheme)} = ($connected[$i], $status, $err, _scheme(%{ $calls[$i] }));
         unlink "$base.$i", "$base.$i.body";
         push @responses, $response;
     }
@@ -612,7 +639,7 @@ sub jar {
 sub _jar_file { return "$RUN/" . ($_[0] // 'jar') . '.cookies' }
 
 # s_client(%call): one request by openssl s_client, TLS and HTTP as the caller says
-#   cert, token, tls, host, path, headers: as for `call`; sni; save, resume: files of a session; no_ticket; early: as early data;
+#   cert, token, authorization, tls, host, path, headers: as for `call`; sni; save, resume: files of a session; no_ticket; early: as early data;
 #   again: the same call is made a second time on the connection, so many seconds later
 sub s_client { return finish_s_client(start_s_client(@_)) }
 
@@ -620,7 +647,9 @@ sub start_s_client {
     my (%call) = @_;
     my $host = $call{host} // 'api.test';
     my $request = "GET " . ($call{path} // '/') . " HTTP/1.1\r\nHost: $host\r\n";
-    $request .= 'Authorization: Bearer ' . named_token($call{token}) . "\r\n" if ($call{token} // '-') ne '-';
+    my $authorization = $call{authorization};
+    $authorization //= 'Bearer ' . named_token($call{token}) if ($call{token} // '-') ne '-';
+    $request .= "Authorization: $authorization\r\n" if defined $authorization;
     $request .= "$_\r\n" for @{ $call{headers} // [] };
     my ($more, $last) = ("$request\r\n", "${request}Connection: close\r\n\r\n");
     my @words = (qw(openssl s_client -quiet -connect), "127.0.0.1:$TLS_PORT", '-servername', $call{sni} // $host,
@@ -658,11 +687,17 @@ sub traffic {
 }
 
 # flood(N, PROCESSES, %call): N times the call in each of so many processes, all N at once on one connection. As at_once returns it,
-# over all processes
-sub flood {
+# over all processes. flooding(N, PROCESSES, %call): the same in the background, for all_landed(HANDLE...)
+sub flood { return all_landed(flooding(@_)) }
+
+sub flooding {
     my ($n, $processes, %call) = @_;
+    return map { _many($n, { %call, h2 => 1 }, '--parallel', '--parallel-max', $n) } 1 .. $processes;
+}
+
+sub all_landed {
     my %count;
-    for my $one (landed(map { _many($n, { %call, h2 => 1 }, '--parallel', '--parallel-max', $n) } 1 .. $processes)) {
+    for my $one (landed(@_)) {
         $count{$_} += $one->{$_} for keys %$one;
     }
     return \%count;
@@ -752,7 +787,7 @@ my %MESSAGES = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden',
 # No other token would do.
 my $SILENT = qr/^(?:consumer_not_found|login_\w+|code_refused|id_token_invalid|credentials_malformed|logout_cross_site)$/;
 my $realm = '';
-my %messages;
+my (%messages, @schemes, $algs);
 
 # check(RESPONSE, EXPECTED, NAME): compares all that the client and the log can see; EXPECTED as in `calls`
 sub check {
@@ -768,8 +803,7 @@ sub check {
         my ($shown) = @challenges == 1 ? $challenges[0] =~ /\berror="([^"]*)"/ : ();
         push @wrong, scalar(@challenges) . " challenges" if @challenges != ($got =~ /^40[013]$/ && $why !~ $SILENT ? 1 : 0);
         if (@challenges == 1) {
-            my @parameters = grep { length } $realm, defined $shown ? "error=\"$shown\"" : '';
-            my $whole = join ' ', 'Bearer', join(', ', @parameters) || ();
+            my $whole = _challenges($response->{scheme} // 'Bearer', defined $shown ? "error=\"$shown\"" : '');
             my $rest = $challenges[0];
             $rest =~ s/, scope="[^"]*"// if $why eq 'insufficient_scope';
             push @wrong, "challenge is $challenges[0]" if $rest ne $whole;
@@ -784,6 +818,15 @@ sub check {
         $got .= ' nginx';
     }
     Test::More::is(join(' BUT ', $got, @wrong), $expected, $name);
+}
+
+# All in one header: for each scheme that is accepted, and what was wrong in that of the scheme that was used (RFC 9449 §7.2).
+sub _challenges {
+    my ($used, $error) = @_;
+    return join ', ', map {
+        my $told = $_ eq $used || @schemes == 1 ? $error : '';
+        join ' ', $_, join(', ', grep { length } $realm, $told, $_ eq 'DPoP' ? "algs=\"$algs\"" : '') || ();
+    } @schemes;
 }
 
 sub _wrong_answer {
@@ -805,6 +848,17 @@ sub _wrong_answer {
     return @wrong;
 }
 
+# A call of `calls`, with the proof that it names.
+sub _with_proof {
+    my (%call) = @_;
+    my %proof = map { defined $call{$_} ? ($_ => delete $call{$_}) : () } qw(htm htu iat nonce jti ath typ alg);
+    my $key = delete $call{proof};
+    return %call unless defined $key || $call{scheme};
+    require Dpop;
+    my %claims = map { defined $proof{$_} ? ($_ => delete $proof{$_}) : () } qw(htm htu ath);
+    return Dpop::sent($key, delete $call{token}, %call, proof => { %proof, claims => \%claims });
+}
+
 sub _run_calls {
     my ($block) = @_;
     my $calls = 0;
@@ -816,12 +870,12 @@ sub _run_calls {
         my %call = (cert => $cert, token => $token);
         for my $option (@options) {
             my ($name, $value) = split /=/, $option, 2;
-            $name =~ /^(?:tls|h2|method|path|host|header|data|plain|authorization)$/ or die "no option $name: $line\n";
+            $name =~ /^(?:tls|h2|method|path|host|header|data|plain|authorization|scheme|proof|ht[mu]|iat|nonce|jti|ath|typ|alg)$/ or die "no option $name: $line\n";
             $value //= 1;
             if ($name eq 'header') { push @{ $call{headers} }, $value } else { $call{$name} = $value }
         }
         log_mark();
-        my $response = call(%call);
+        my $response = call(_with_proof(%call));
         $response->{head} = 1 if ($call{method} // '') eq 'HEAD';
         check($response, join(' ', split ' ', $expected), $block->name . ": $left");
         $calls++;
@@ -943,6 +997,8 @@ $Test::Nginx::Util::RunTestHelper = sub {
     $block_tokens = $block->tokens // {};
     $realm = defined $block->realm ? 'realm="' . $block->realm . '"' : '';
     %messages = %{ $block->messages // {} };
+    @schemes = split ' ', $block->schemes // 'Bearer';
+    $algs = $block->algs // 'ES256 PS256 EdDSA';
     my $failed = () = grep { !$_ } Test::More->builder->summary;
     my $done = eval {
         _run_calls($block) if defined $block->calls;

@@ -1142,9 +1142,9 @@ test_http(void)
 
     CHECK_EQ(kb_engine_needs(NULL), 0);
     CHECK_EQ(kb_engine_needs(bare_engine), 0);
-    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP | KB_NEEDS_FETCH);
-    CHECK_EQ(kb_engine_needs(forms), KB_NEEDS_HTTP | KB_NEEDS_FORM | KB_NEEDS_FETCH);
-    CHECK_EQ(kb_engine_needs(sessions), KB_NEEDS_HTTP | KB_NEEDS_STORE);
+    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP | KB_NEEDS_FETCH | KB_NEEDS_LOGIN);
+    CHECK_EQ(kb_engine_needs(forms), KB_NEEDS_HTTP | KB_NEEDS_FORM | KB_NEEDS_FETCH | KB_NEEDS_LOGIN);
+    CHECK_EQ(kb_engine_needs(sessions), KB_NEEDS_HTTP | KB_NEEDS_STORE | KB_NEEDS_LOGIN);
 
     /* Without it, nobody is let through: not even by a token. */
 

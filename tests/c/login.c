@@ -1113,7 +1113,7 @@ test_password(void)
 
     g = new_gateway("\"auth_methods\":[\"session\",\"password\"],\"proof_of_possession_auth_methods_validation\":false,"
                     "\"password_param_type\":[\"header\",\"body\"]");
-    CHECK_EQ(kb_engine_needs(g->engine), KB_NEEDS_HTTP | KB_NEEDS_FORM | KB_NEEDS_STORE | KB_NEEDS_FETCH);
+    CHECK_EQ(kb_engine_needs(g->engine), KB_NEEDS_HTTP | KB_NEEDS_FORM | KB_NEEDS_STORE | KB_NEEDS_FETCH | KB_NEEDS_LOGIN);
 
     memset(&browser, 0, sizeof(browser));
     memset(&plain, 0, sizeof(plain));

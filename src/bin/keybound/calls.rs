@@ -27,8 +27,7 @@ pub(crate) struct Server {
 impl Server {
     fn engine(&self) -> Result<(Arc<Engine>, usize), String> {
         let name = self.config.display().to_string();
-        let engine = Engine::new(&files::read(&self.config)?).map_err(|e| format!("{name}: {e}"))?;
-        host::warn(&engine, &name);
+        let engine = host::engine(&files::read(&self.config)?, &name)?;
         let issuer = match &self.issuer {
             None => 0,
             Some(issuer) => engine.issuers().position(|own| own == issuer).ok_or_else(|| {
@@ -36,7 +35,7 @@ impl Server {
                 format!("--issuer: not an issuer of {name}, which has {}", all.join(", "))
             })?,
         };
-        Ok((Arc::new(engine), issuer))
+        Ok((engine, issuer))
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keybound::engine::{Call, CallStep};
-use keybound::steps::{Fetch, FetchAnswer, Outcome, Refusal, StateError, StoreAnswer};
+use keybound::engine::{Call, CallStep, Setting};
+use keybound::steps::{Fetch, FetchAnswer, Outcome, Refusal, StateError, Store, StoreAnswer, StoreOperation};
 use keybound::{Check, Engine, Step};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::{http, trust};
 pub(crate) enum Ask<'f> {
     Nothing,
     Fetch(&'f Fetch),
-    Store,
+    Store(&'f Store),
 }
 
 /// A check or a call.
@@ -32,7 +32,7 @@ impl Flow for Check {
         match self.step() {
             Step::Allow(_) | Step::Report(_) | Step::Respond(_) => Ask::Nothing,
             Step::Fetch(fetch) => Ask::Fetch(fetch),
-            Step::Store(_) => Ask::Store,
+            Step::Store(store) => Ask::Store(store),
         }
     }
 
@@ -50,7 +50,7 @@ impl Flow for Call {
         match self.step() {
             CallStep::Done(_) => Ask::Nothing,
             CallStep::Fetch(fetch) => Ask::Fetch(fetch),
-            CallStep::Store(_) => Ask::Store,
+            CallStep::Store(store) => Ask::Store(store),
         }
     }
 
@@ -80,11 +80,13 @@ pub(crate) struct Host {
     /// Of the profiles that were needed so far.
     tls: HashMap<usize, Arc<ClientConfig>>,
     asked: Vec<Asked>,
+    /// The store that workers share; one command has nobody to share with.
+    stored: HashMap<[u8; 32], Vec<u8>>,
 }
 
 impl Host {
     pub(crate) fn new(clock: Clock, verbose: bool) -> Host {
-        Host { clock, verbose, tls: HashMap::new(), asked: Vec::new() }
+        Host { clock, verbose, tls: HashMap::new(), asked: Vec::new(), stored: HashMap::new() }
     }
 
     /// Goes on with a flow to its end.
@@ -95,8 +97,10 @@ impl Host {
         loop {
             let result = match flow.ask() {
                 Ask::Nothing => return Ok(()),
-                // One command has nobody to share with.
-                Ask::Store => flow.stored(self.clock.now()?, StoreAnswer::Failed),
+                Ask::Store(store) => {
+                    let now = self.clock.now()?;
+                    flow.stored(now, keep(&mut self.stored, store.clone()))
+                }
                 Ask::Fetch(fetch) => {
                     let (result, elapsed) = self.perform(engine, fetch)?;
                     let elapsed_us = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
@@ -186,16 +190,35 @@ impl Host {
     }
 }
 
+/// What a store does, of which there is nothing but this.
+fn keep<'s>(stored: &'s mut HashMap<[u8; 32], Vec<u8>>, store: Store) -> StoreAnswer<'s> {
+    match store.operation {
+        StoreOperation::Add if stored.contains_key(&store.key) => StoreAnswer::Exists,
+        StoreOperation::Add | StoreOperation::Put => {
+            stored.insert(store.key, store.value);
+            StoreAnswer::Done
+        }
+        StoreOperation::Get => stored.get(&store.key).map_or(StoreAnswer::Absent, |value| StoreAnswer::Found(value)),
+        StoreOperation::Delete => {
+            stored.remove(&store.key);
+            StoreAnswer::Done
+        }
+    }
+}
+
+/// The engine of a configuration, as the gateway has it. A secret for the store is made by some hosts themselves.
+pub(crate) fn engine(configuration: &[u8], name: &str) -> Result<Arc<Engine>, String> {
+    let secret = Setting { name: "store_secret", value: "the store of one run of the command line", is_default: true };
+    let engine = Engine::with_settings(configuration, &[secret]).map_err(|e| format!("{name}: {e}"))?;
+    for warning in engine.warnings() {
+        eprintln!("keybound: {name}: {warning}");
+    }
+    Ok(Arc::new(engine))
+}
+
 /// The `error` of an OAuth response (RFC 6749 §5.2). Words only: a server that puts anything else there is not repeated.
 fn error_code(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let code = body.get("error")?.as_str()?;
     (code.len() <= 64 && code.bytes().all(|c| c.is_ascii_lowercase() || c == b'_')).then(|| code.to_owned())
-}
-
-/// Says what the operator should know of a configuration.
-pub(crate) fn warn(engine: &Engine, configuration: &str) {
-    for warning in engine.warnings() {
-        eprintln!("keybound: {configuration}: {warning}");
-    }
 }

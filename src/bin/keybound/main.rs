@@ -1,4 +1,4 @@
-//! The operator's command line: what is a certificate's thumbprint, why was a request denied, and does the authorization server know
+//! The operator's command line: what is the thumbprint of a certificate or a key, why was a request denied, and does the authorization server know
 //! the gateway?
 
 #![deny(
@@ -15,6 +15,7 @@ mod check;
 mod files;
 mod host;
 mod http;
+mod proof;
 mod trust;
 
 use std::path::{Path, PathBuf};
@@ -23,8 +24,11 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use keybound::cert::{self, ClientCertificate, Thumbprint, Validity};
+use keybound::jose::jwk;
+use keybound::jose::proof::ProofKey;
+use zeroize::Zeroizing;
 
-/// Proof-of-possession checks for access tokens (RFC 8705).
+/// Proof-of-possession checks for access tokens (RFC 8705, RFC 9449).
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -37,16 +41,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print the x5t#S256 thumbprint of a certificate (PEM or DER).
+    /// Print the thumbprint of a certificate (PEM or DER), x5t#S256, or of a key (JWK, or a private one in PEM), jkt.
     Thumbprint {
-        /// The certificate; - reads standard input
+        /// The certificate or the key; - reads standard input
         file: PathBuf,
     },
-    /// Decide about a token and a certificate as the gateway would, and say why.
+    /// Print a DPoP proof for one request (RFC 9449), made with the client's private key.
+    ///
+    /// It is good for one request, and for as long as the gateway takes it. Exits 0 for success, 2 for an error.
+    Proof(proof::Arguments),
+    /// Decide about a token and a certificate or a proof as the gateway would, and say why.
     ///
     /// Keys that the configuration does not have are fetched, and tokens introspected, as the gateway does it. Prints JSON. Exits 0
     /// for allow, 1 for deny, 2 for an error: also when the authorization server cannot be asked, which the JSON then says. With
     /// report_only the decision is "report" where the gateway would only report: the reason and the exit code are those of the refusal.
+    /// Whether a proof was used before is known to the gateway's store alone, and not checked.
     Check(check::Arguments),
     /// Ask the authorization server about a token, as the gateway would (RFC 7662).
     ///
@@ -66,6 +75,7 @@ fn main() -> ExitCode {
     let Cli { command, verbose } = Cli::try_parse().unwrap_or_else(|error| discreet(error).exit());
     let outcome = match command {
         Command::Thumbprint { file } => thumbprint(&file),
+        Command::Proof(arguments) => proof::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, verbose),
         Command::Introspect(arguments) => calls::introspect(&arguments, verbose),
         Command::Token(arguments) => calls::token(arguments, verbose),
@@ -98,7 +108,15 @@ fn thumbprint_of(path: &Path, certificate: ClientCertificate<'_>) -> Result<(Thu
 }
 
 fn thumbprint(file: &Path) -> Result<ExitCode, String> {
-    let bytes = files::read(file)?;
-    println!("{}", thumbprint_of(file, cert::sniff(&bytes))?.0);
+    let bytes = Zeroizing::new(files::read(file)?);
+    let named = |e: String| format!("{}: {e}", file.display());
+    let thumbprint = if bytes.trim_ascii_start().starts_with(b"{") {
+        jwk::thumbprint(bytes.trim_ascii()).map_err(named)?
+    } else if bytes.windows(11).any(|word| word == b"PRIVATE KEY") {
+        jwk::thumbprint(ProofKey::parse(&bytes).map_err(named)?.jwk().as_bytes()).map_err(named)?
+    } else {
+        thumbprint_of(file, cert::sniff(&bytes))?.0.to_string()
+    };
+    println!("{thumbprint}");
     Ok(ExitCode::SUCCESS)
 }
