@@ -799,7 +799,7 @@ keybound.new: downstream_headers_names: must have one name for each entry of dow
 --- refused
 { issuer = "https://as.test/.well-known/openid-configuration" } => issuer: is the issuer identifier, not the URL of its metadata
 { auth_methods = { "bearer", "userinfo" } } => auth_methods: must be of session, bearer, introspection, refresh_token, password, client_credentials, authorization_code
-{ auth_methods = { "bearer", "session" }, session_secret = ("x"):rep(32) } => store: required for logins and sessions: what all workers must know of them is kept there
+{ auth_methods = { "bearer", "session" }, session_secret = ("x"):rep(32) } => store: required for logins, sessions and proofs: what all workers must know of them is kept there
 { auth_methods = { "session" } } => auth_methods: session needs another method, which begins sessions
 { client_id = { "a", "b" } } => client_id: an array must have exactly one entry: keybound has one client for each issuer (issuers_allowed has others)
 { groups_required = { "a", "[b" } } => groups_required[1]: not valid JSON at line 1 column 2

@@ -260,7 +260,7 @@ location /new {
     }
 }
 --- run
-my $message = 'store: required for logins and sessions: what all workers must know of them is kept there';
+my $message = 'store: required for logins, sessions and proofs: what all workers must know of them is kept there';
 is(call(path => '/new')->{body}, "keybound.new: $message\ntable\ntable\nnil $message store\ntrue true true\n", 'new() and check()');
 --- no_error_log
 [error]

@@ -141,8 +141,8 @@ future  for:future  -> 401 invalid_token certificate_not_yet_valid
 --- kong eval
 +{ plugins => [main::keybound()] }
 --- tokens eval
-my %cnf = (right => { 'x5t#S256' => main::thumbprint('client') }, none => {}, key => { jkt => 'x' x 43 }, text => main::thumbprint('client'),
-    both => { 'x5t#S256' => main::thumbprint('client'), jkt => 'x' x 43 }, padded => { 'x5t#S256' => main::thumbprint('client') . '=' }, null => undef);
+my %cnf = (right => { 'x5t#S256' => main::thumbprint('client') }, none => {}, key => { jkt => main::thumbprint('thief') }, text => main::thumbprint('client'),
+    both => { 'x5t#S256' => main::thumbprint('client'), jkt => main::thumbprint('thief') }, padded => { 'x5t#S256' => main::thumbprint('client') . '=' }, null => undef);
 +{ map { $_ => { claims => { cnf => $cnf{$_} } } } keys %cnf }
 --- calls
 client right  -> 200

@@ -70,7 +70,7 @@ our %EXCEPTIONS = (
     # Names to records.
     'map' => 'client_certificates',
     # Only the meaning says what is valid.
-    'by its meaning' => 'algorithms introspection_hint',
+    'by its meaning' => 'algorithms introspection_hint public_origin trusted_ips',
     # Not required where another option says that it is not wanted.
     'required by the engine' => 'audience_required',
 );
@@ -90,6 +90,7 @@ sub described {
     return 'string: ' . among($type) if $type =~ /^`/;
     if ($name eq 'algorithms') { $excepted{'by its meaning'}{$name} = 1; return 'array of string: ' . join ' ', sort $meaning =~ /\b([A-Z]{2}\d{3}|EdDSA)\b/g }
     if ($meaning && $meaning =~ /the empty string/) { $excepted{'by its meaning'}{$name} = 1; return 'string or empty' }
+    if ($type =~ s/^array of (?:strings, .* or one|addresses .*)$/array of strings/) { $excepted{'by its meaning'}{$name} = 1 }
     return 'array of string' if $type eq 'array of strings';
     return $type =~ /^string\b/ ? 'string' : $type;
 }
@@ -190,7 +191,7 @@ sub walk {
 }
 walk(@$_) for fields();
 is(join(' ', sort keys %encrypted), join(' ', sort qw(client_id client_secret client_jwk store_secret introspection_post_args_values introspection_headers_values
-    session_secret session_previous_secrets authorization_query_args_values token_post_args_values upstream_client_credentials_args_values
+    session_secret session_previous_secrets dpop_nonce_secret dpop_nonce_previous_secrets authorization_query_args_values token_post_args_values upstream_client_credentials_args_values
     redis.password client_certificates.private_key)), 'encrypted');
 is(join(' ', grep { !$referenceable{$_} } sort keys %encrypted), '', 'and all of them may be references');
 my ($documented) = read_file("$ROOT/docs/kong.md") =~ /^Referenceable \(`\{vault:.*?\):(.*?); and/ms;
@@ -364,7 +365,7 @@ for my $config (@written) {
 --- run
 my %session = (%client, auth_methods => ['session', 'bearer'], session_secret => $SECRET);
 refuses(auth_methods => qr/session needs another method/, { %session, auth_methods => ['session'], shared_dict => 'keybound' }, { %session, shared_dict => 'keybound' });
-my $store = 'required for logins and sessions, or redis: what all workers must know of them is kept there';
+my $store = 'required for logins, sessions and proofs, or redis: what all workers must know is kept there';
 refuses(shared_dict => $store, { %session }, { %session, shared_dict => 'keybound' }, { %session, shared_dict => 'keybound', store_secret => $SECRET },
     { %session, redis => { host => 'redis' }, store_secret => $SECRET });
 refuses(store_secret => qr/required with redis/, { %session, redis => { host => 'redis' } }, { %session, redis => { host => 'redis' }, store_secret => $SECRET });

@@ -274,7 +274,7 @@ is(who(token => 'bound'), '200 user-1 user-1', 'a good token');
 --- kong eval
 +{ consumers => [main::consumer('guest')], plugins => [main::keybound(anonymous => 'guest'), $main::SEEN], main::routes(even => [main::keybound(anonymous => 'guest', anonymous_on_failed_binding => $main::true)]) }
 --- tokens eval
-+{ jkt => { claims => { cnf => { jkt => 'x' } } }, malformed => { claims => { cnf => { 'x5t#S256' => 'x' } } }, both => { for => 'client', claims => { cnf => { 'x5t#S256' => main::thumbprint('client'), jkt => 'x' } } } }
++{ jkt => { claims => { cnf => { jkt => main::thumbprint('client') } } }, malformed => { claims => { cnf => { 'x5t#S256' => 'x' } } }, both => { for => 'client', claims => { cnf => { 'x5t#S256' => main::thumbprint('client'), jkt => main::thumbprint('client') } } } }
 --- run
 for (['bound', '-', 'certificate_missing'], ['bound', 'thief', 'certificate_mismatch'], ['unbound', 'client', 'token_unbound'], ['unbound', '-', 'token_unbound'], ['malformed', 'client', 'confirmation_malformed'],
      ['jkt', 'client', 'confirmation_unsupported'], ['both', 'client', 'confirmation_unsupported']) {

@@ -134,7 +134,7 @@ for my $h2 (0, 1) {
 +{}
 --- run
 sub said { my ($errors) = kong_errors({ plugins => [keybound(session_storage => 'store', @_)] }); return $errors ? json($errors->{plugins}[0]) : 'accepted' }
-is(said(), '{"config":{"shared_dict":"required for logins and sessions, or redis: what all workers must know of them is kept there"}}', 'without');
+is(said(), '{"config":{"shared_dict":"required for logins, sessions and proofs, or redis: what all workers must know is kept there"}}', 'without');
 is(said(shared_dict => 'keybound'), 'accepted', 'with a dictionary');
 is(said(redis => { host => 'redis.test' }, store_secret => 'x' x 32), 'accepted', 'with a Redis');
 --- no_error_log

@@ -268,7 +268,7 @@ main::instances(all => main::logins())
 --- run
 is(said(logins(session_storage => 'store', @{ $_->[0] })), $_->[1], $_->[1]) for
     [ [], 'accepted' ],
-    [ [ shared_dict => undef ], '{"config":{"shared_dict":"required for logins and sessions, or redis: what all workers must know of them is kept there"}}' ],
+    [ [ shared_dict => undef ], '{"config":{"shared_dict":"required for logins, sessions and proofs, or redis: what all workers must know is kept there"}}' ],
     [ [ %REDIS, redis => { host => '127.0.0.1', port => 6379 }, store_secret => undef ], '{"config":{"store_secret":"required with redis: what is kept there is sealed with it (openssl rand -base64 32)"}}' ];
 # field(OPTIONS): where the error is, and how it begins
 sub field { my ($errors) = json(said($_[0])); my ($name, @more) = sort keys %{ $errors->{config} // {} }; return "$name: " . ($errors->{config}{$name} // json($errors)) . (@more ? " AND @more" : '') }

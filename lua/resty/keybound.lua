@@ -1,5 +1,5 @@
 --- keybound for OpenResty: lets a request through only if its access token is bound to the client certificate of its
--- connection (RFC 8705).
+-- connection (RFC 8705), or to a key that the client proves to have (RFC 9449).
 --
 --     -- init_by_lua_block
 --     local keybound = require "resty.keybound"
@@ -36,6 +36,7 @@ local ffi_str = ffi.string
 local get_request = base.get_request
 local encode_base64 = ngx.encode_base64
 local clear_headers = request.clear_headers
+local has_proof = request.has_proof
 local is_internal = ngx.req.is_internal
 local keep_headers = request.keep_headers
 local restore_headers = request.restore_headers
@@ -71,12 +72,14 @@ local WANT_CLAIMS = C.WANT_CLAIMS
 -- Of an engine that is not to report.
 local NOT_ALLOWED = "a step that allows, for a reason that does not"
 local ERRBUF_SIZE = 4096
-local NO_STORE = "store: required for logins and sessions: what all workers must know of them is kept there"
+local NO_STORE = "store: required for logins, sessions and proofs: what all workers must know of them is kept there"
 -- For a check: the real one is made with the store.
 local ANY_SECRET = ("x"):rep(32)
 -- Of response headers the one that is added to what there is.
 local SET_COOKIE = "set-cookie"
 local REFRESH_TOKEN = "refresh-token"
+local NONCE = "dpop-nonce"
+local PROOF = { "dpop" }
 
 local engine_ptr_t = ffi.typeof("kb_engine *[1]")
 local bytes_t = ffi.typeof("uint8_t[?]")
@@ -284,10 +287,11 @@ function _M.new(config, opts)
   if not ptr then
     return nil, "keybound.new: " .. err
   end
-  local has_logins = band(needs, C.NEEDS_HTTP) ~= 0
-  local has_response_headers = decoded.downstream_headers_names ~= nil
-  if has_response_headers and opts.ctx == false then
-    return nil, "keybound.new: ctx: must not be false with downstream_headers_names: header_filter() needs it"
+  local has_logins, takes_proofs = band(needs, C.NEEDS_LOGIN) ~= 0, band(needs, C.NEEDS_PROOF) ~= 0
+  local for_filter = decoded.downstream_headers_names and "downstream_headers_names"
+                     or decoded.dpop_use_nonce == true and "dpop_use_nonce"
+  if for_filter and opts.ctx == false then
+    return nil, "keybound.new: ctx: must not be false with " .. for_filter .. ": header_filter() needs it"
   end
   for _, warning in ipairs(list(lib.kb_engine_warning, ptr)) do
     ngx_log(WARN, "keybound: ", warning)
@@ -298,8 +302,13 @@ function _M.new(config, opts)
     fill = request.with_needs(fill, needs),
     store = shared,
     headers = headers,
-    has_request_headers = #headers > 0 or decoded.hide_credentials == true or has_logins,
-    has_response_headers = has_response_headers or has_logins,
+    has_request_headers = #headers > 0 or decoded.hide_credentials == true or has_logins or takes_proofs,
+    has_response_headers = for_filter and true or has_logins,
+    -- Whether there may be something for the log.
+    has_detail = has_logins or decoded.insecure_dpop_replay == true,
+    -- A proof that is not looked at, beside a token that needs none, does not go on either.
+    strips_proofs = takes_proofs and decoded.upstream_dpop_as_bearer ~= false,
+    uses_nonces = decoded.dpop_use_nonce == true,
     report_only = lib.kb_engine_report_only(ptr) == 1,
     flags = opts.ctx == false and 0 or WANT_CLAIMS,
   }, mt)
@@ -549,6 +558,9 @@ function _M:decide()
   if not result then
     return nil, "keybound.decide: the claims cannot be read"
   end
+  if self.strips_proofs and has_proof() then
+    headers.dpop = false
+  end
   result.headers, result.response_headers, result.detail = headers, response_headers, detail
   return result
 end
@@ -578,8 +590,8 @@ local function note(self, result)
 end
 
 
---- Adds cookies to those that are set already, and tells the client its next refresh token. Nobody else sees them, and
--- they are not added twice.
+--- Adds cookies to those that are set already, and tells the client its next refresh token and nonce. Nobody else sees
+-- cookies and tokens, and they are not added twice.
 local function add_own(headers)
   local cookies, token = headers[SET_COOKIE], headers[REFRESH_TOKEN]
   headers[SET_COOKIE], headers[REFRESH_TOKEN] = nil, nil
@@ -588,6 +600,11 @@ local function add_own(headers)
   end
   if token then
     ngx.header["Refresh-Token"] = token
+  end
+  if headers[NONCE] then
+    ngx.header["DPoP-Nonce"] = headers[NONCE]
+  end
+  if token or headers[NONCE] then
     ngx.header["Cache-Control"] = "no-store"
   end
 end
@@ -615,10 +632,18 @@ local function refuse(self, result)
 end
 
 
+--- Keeps a proof from the upstream, which nobody looked at.
+local function strip_proof(self)
+  if self.strips_proofs and has_proof() then
+    clear_headers(PROOF)
+  end
+end
+
+
 --- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
 local function allow(self, check)
   local result, values, response_headers, detail =
-    take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers)
+    take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers or self.has_detail)
   if self.flags ~= 0 then
     if not result then
       return fail("the claims cannot be read")
@@ -642,6 +667,7 @@ local function allow(self, check)
       end
     end
   end
+  strip_proof(self)
 end
 
 
@@ -682,7 +708,7 @@ function _M:access()
     end
     local check = decision.check
     if check == nil then
-      return
+      return strip_proof(self)
     end
     decision.check = nil
     return allow(self, check)
@@ -697,18 +723,23 @@ function _M:access()
 end
 
 
---- Sends the claims of an allowed request to its client, as the headers of `downstream_headers_names`. Call it in
--- header_filter_by_lua. Headers without a value stay as the upstream sent them.
+--- Sends the claims of an allowed request to its client, as the headers of `downstream_headers_names`, and its next
+-- nonce in the place of any other. Call it in header_filter_by_lua. Headers without a value stay as the upstream sent
+-- them.
 function _M:header_filter()
   if not self.has_response_headers then
     return
+  end
+  local header = ngx.header
+  if self.uses_nonces then
+    -- One of the upstream's would be good for nothing here.
+    header["DPoP-Nonce"] = nil
   end
   local result = ngx.ctx.keybound
   local values = result and result.response_headers
   if not values then
     return
   end
-  local header = ngx.header
   for name, value in pairs(values) do
     header[name] = value
   end

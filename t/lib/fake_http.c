@@ -20,7 +20,7 @@ uint32_t kb_engine_needs(const struct kb_engine *e) { return *(const uint32_t *)
 int32_t kb_engine_new(const uint8_t *c, size_t n, struct kb_engine **e, uint8_t *b, size_t m, size_t *l) {
   (void)b; (void)m; (void)l;
   uint32_t *needs = malloc(sizeof(*needs));
-  *needs = (memmem(c, n, "http", 4) ? KB_NEEDS_HTTP : 0) | (memmem(c, n, "form", 4) ? KB_NEEDS_FORM : 0)
+  *needs = (memmem(c, n, "http", 4) ? KB_NEEDS_HTTP | KB_NEEDS_LOGIN : 0) | (memmem(c, n, "form", 4) ? KB_NEEDS_FORM : 0)
     | (memmem(c, n, "store\"", 6) ? KB_NEEDS_STORE : 0);
   *e = (struct kb_engine *)needs;
   return KB_OK;
@@ -88,10 +88,10 @@ int32_t kb_engine_decide(const struct kb_engine *e, const struct kb_facts *f, st
   const struct kb_http *h = f->http;
   snprintf(asked, sizeof(asked), "%.*s", (int)f->query.len, f->query.ptr ? (const char *)f->query.ptr : "");
   facts_seen[0] = 0;
-  if (h == NULL || h->struct_size != sizeof(*h)) {
-    return KB_E_ARGUMENT;
-  }
   if (kb_engine_needs(e)) {
+    if (h == NULL || h->struct_size != sizeof(*h)) {
+      return KB_E_ARGUMENT;
+    }
     tell("method", h->method); tell("host", h->host); tell("target", h->target); tell("cookie", h->cookie); tell("accept", h->accept);
     tell("origin", h->origin); tell("site", h->fetch_site); tell("mode", h->fetch_mode); tell("dest", h->fetch_dest);
     tell("refresh_token", h->refresh_token); tell("form", h->form);

@@ -5,6 +5,7 @@
 #pragma weak kb_version
 #pragma weak kb_strerror
 #pragma weak kb_reason_code
+#pragma weak kb_reason_is_binding
 #pragma weak kb_ssl_supported
 #pragma weak kb_engine_new
 #pragma weak kb_engine_free
@@ -27,6 +28,7 @@ uint32_t kb_abi_version(void) { return KB_ABI_VERSION; }
 const char *kb_version(void) { return "1.0.0"; }
 const char *kb_strerror(int32_t status) { (void)status; return "the fake fails"; }
 const char *kb_reason_code(uint32_t reason) { (void)reason; return "fake"; }
+uint32_t kb_reason_is_binding(uint32_t reason) { (void)reason; return 0; }
 uint32_t kb_ssl_supported(void) { return 0; }
 
 int32_t kb_engine_new(const uint8_t *c, size_t n, struct kb_engine **e, uint8_t *b, size_t m, size_t *l) {

@@ -10,7 +10,10 @@ local C = library.constants
 local lib = library.lib
 
 local band = bit.band
+local bor = bit.bor
 local cast = ffi.cast
+local ffi_fill = ffi.fill
+local ffi_new = ffi.new
 local get_request = base.get_request
 local clear_header = ngx.req.clear_header
 local concat = table.concat
@@ -36,15 +39,12 @@ local CERT_NONE = C.CERT_NONE
 local CERT_PEM = C.CERT_PEM
 local FACT_EARLY_DATA = C.FACT_EARLY_DATA
 
-local facts = ffi.new("kb_facts")
+local facts = ffi_new("kb_facts")
 facts.struct_size = ffi.sizeof("kb_facts")
-local http = ffi.new("kb_http")
-http.struct_size = ffi.sizeof("kb_http")
--- For good: an engine that does not need it does not read it.
-facts.http = http
+local HTTP_SIZE = ffi.sizeof("kb_http")
 
--- `anchor`: the strings that `facts` and `http` point into, kept alive until the next request is read.
-local _M = { facts = facts, http = http, anchor = {} }
+-- `anchor`: what `facts` and its `http` point into, kept alive until the next request is read.
+local _M = { facts = facts, anchor = {} }
 
 
 -- Functions of lua-nginx-module, under names of our own: lua-resty-core and others declare them too, with other types
@@ -54,6 +54,14 @@ if not pcall(function() return ffi.C.keybound_ngx_var_get end) then
     int keybound_ngx_var_get(void *r, const char *name, size_t name_len, char *lowcase_buf, int capture_id,
         const uint8_t **value, size_t *value_len, char **err) __asm__("ngx_http_lua_ffi_var_get");
     void *keybound_ngx_get_ssl(void *r, const char **err) __asm__("ngx_http_lua_ffi_get_req_ssl_pointer");
+  ]])
+end
+if not pcall(function() return ffi.C.keybound_ngx_get_headers end) then
+  pcall(ffi.cdef, [[
+    typedef struct { struct { int len; const uint8_t *data; } key, value; } keybound_ngx_header;
+    int keybound_ngx_count_headers(void *r, int max, int *truncated) __asm__("ngx_http_lua_ffi_req_get_headers_count");
+    int keybound_ngx_get_headers(void *r, keybound_ngx_header *out, int count, int raw)
+        __asm__("ngx_http_lua_ffi_req_get_headers");
   ]])
 end
 
@@ -69,16 +77,27 @@ local var_get = symbol("keybound_ngx_var_get")
 -- Since 0.10.23.
 local get_ssl = symbol("keybound_ngx_get_ssl")
 
-local value = ffi.new("const uint8_t *[1]")
-local length = ffi.new("size_t[1]")
-local errmsg = ffi.new("char *[1]")
-local ssl_errmsg = ffi.new("const char *[1]")
+local value = ffi_new("const uint8_t *[1]")
+local length = ffi_new("size_t[1]")
+local errmsg = ffi_new("char *[1]")
+local ssl_errmsg = ffi_new("const char *[1]")
+local truncated = ffi_new("int[1]")
+
+-- The headers of a request, as lua-nginx-module gives them and as the library takes them.
+local given_t = ffi.typeof("keybound_ngx_header[?]")
+local headers_t = ffi.typeof("kb_header[?]")
+-- Seldom there are more.
+local ROOM = 128
+local given_room, headers_room = given_t(ROOM), headers_t(ROOM)
 
 local AUTHORIZATION = "http_authorization"
 local AUTHORIZATION_LEN = #AUTHORIZATION
 local ARGS = "args"
 local ARGS_LEN = #ARGS
-local lowcase = ffi.new("char[?]", 32)
+local PROOF = "http_dpop"
+local PROOF_LEN = #PROOF
+local SPACE, SLASH, LETTER_D = 0x20, 0x2f, 0x64
+local lowcase = ffi_new("char[?]", 32)
 
 -- Longer forms hold no credentials.
 local MAX_FORM = 16384
@@ -86,19 +105,21 @@ local FORM = "application/x-www-form-urlencoded"
 -- Since then nginx joins headers of one name into its variable, by a comma and a space; before, it shows the first.
 local SHOWS_ALL = ngx.config.nginx_version >= 1023000
 
--- Members of `http`, and nginx's variable of each.
-local HTTP = {
-  { str = http.method, name = "request_method" },
-  { str = http.host, name = "http_host" },
-  { str = http.target, name = "request_uri" },
-  { str = http.cookie, name = "http_cookie" },
-  { str = http.accept, name = "http_accept" },
-  { str = http.origin, name = "http_origin" },
-  { str = http.fetch_site, name = "http_sec_fetch_site" },
-  { str = http.fetch_mode, name = "http_sec_fetch_mode" },
-  { str = http.fetch_dest, name = "http_sec_fetch_dest" },
-  { str = http.refresh_token, name = "http_refresh_token" },
+-- Members of kb_http for a login, and nginx's variable of each.
+local FOR_LOGINS = {
+  method = "request_method",
+  host = "http_host",
+  target = "request_uri",
+  cookie = "http_cookie",
+  accept = "http_accept",
+  origin = "http_origin",
+  fetch_site = "http_sec_fetch_site",
+  fetch_mode = "http_sec_fetch_mode",
+  fetch_dest = "http_sec_fetch_dest",
+  refresh_token = "http_refresh_token",
 }
+-- And for a proof, besides all headers.
+local FOR_PROOFS = { method = "request", host = "http_host", target = "request_uri", scheme = "scheme" }
 
 
 -- nginx's variable of a header, by its name.
@@ -139,7 +160,7 @@ end
 -- What requests came with that were let through, in two generations: enough for those that are redirected at once.
 local MAX_KEPT = 256
 -- By which it may be decided about. What else is changed is cleared first in any case.
-local CREDENTIALS = { "authorization", "cookie", "refresh-token" }
+local CREDENTIALS = { "authorization", "cookie", "dpop", "refresh-token" }
 local kept, kept_before, kept_n = {}, {}, 0
 
 
@@ -147,6 +168,21 @@ local kept, kept_before, kept_n = {}, {}, 0
 -- connection has counted on. ($request_id is a new one each time that it is asked for.)
 local function name_of_request()
   return format("%s %s %d", ngx_var.connection, ngx_var.connection_requests, tonumber(cast("uintptr_t", get_request())))
+end
+
+
+-- What no other worker has, on whatever node; false: there is none.
+local worker
+
+local function name_of_worker()
+  if worker == nil then
+    local file = io_open("/dev/urandom", "rb")
+    worker = file and file:read(16) or false
+    if file then
+      file:close()
+    end
+  end
+  return worker
 end
 
 
@@ -199,7 +235,7 @@ end
 local function set_string(s, name, v)
   _M.anchor[name] = v
   if v then
-    s.ptr, s.len = ffi.cast("const uint8_t *", v), #v
+    s.ptr, s.len = cast("const uint8_t *", v), #v
     return 1
   end
   s.ptr, s.len = nil, 0
@@ -245,8 +281,26 @@ local function fill_from_variable(r)
 end
 
 
+local function set(str, r, name)
+  if var_get then
+    return set_by_pointer(str, r, name, #name)
+  end
+  return set_by_string(str, name)
+end
+
+
+--- Members of a kb_http, each with nginx's variable of it.
+local function members(http, variables_of)
+  local all = {}
+  for member, name in pairs(variables_of) do
+    all[#all + 1] = { str = http[member], name = name }
+  end
+  return all
+end
+
+
 --- Several tokens are none: they are joined to something that cannot be one.
-local function join_refresh_tokens()
+local function join_refresh_tokens(http)
   local values = get_headers(0)["refresh-token"]
   if type(values) == "table" then
     set_string(http.refresh_token, "refresh_token", concat(values, ", "))
@@ -254,19 +308,67 @@ local function join_refresh_tokens()
 end
 
 
-local function fill_http(r, form)
-  for i = 1, #HTTP do
-    local one = HTTP[i]
-    if var_get then
-      set_by_pointer(one.str, r, one.name, #one.name)
-    else
-      set_by_string(one.str, one.name)
-    end
+--- What logins and sessions are decided from.
+local function fill_for_login(http, all, r)
+  for i = 1, #all do
+    set(all[i].str, r, all[i].name)
   end
   if http.refresh_token.ptr ~= nil and not SHOWS_ALL then
-    join_refresh_tokens()
+    join_refresh_tokens(http)
   end
-  set_string(http.form, "form", form)
+end
+
+
+--- All headers, since of several `DPoP` nginx before 1.23 shows the first only, and of several `X-Forwarded-Host`, too.
+local function set_headers(http, r)
+  local n = ffi.C.keybound_ngx_count_headers(r, 0, truncated)
+  local given, headers = given_room, headers_room
+  if n > ROOM then
+    given, headers = given_t(n), headers_t(n)
+  end
+  if n <= 0 or ffi.C.keybound_ngx_get_headers(r, given, n, 1) ~= 0 then
+    return
+  end
+  for i = 0, n - 1 do
+    local one, header = given[i], headers[i]
+    header.name.ptr, header.name.len = one.key.data, one.key.len
+    header.value.ptr, header.value.len = one.value.data, one.value.len
+  end
+  _M.anchor.headers = headers
+  http.headers, http.headers_n = headers, n
+end
+
+
+--- What a proof is decided from.
+local function fill_for_proof(http, all, r)
+  for i = 1, #all do
+    set(all[i].str, r, all[i].name)
+  end
+  -- The method is that of the request line: error_page makes another one of $request_method.
+  local method, len = http.method, tonumber(http.method.len)
+  local n = 0
+  while n < len and method.ptr[n] ~= SPACE do
+    n = n + 1
+  end
+  method.len = n
+  if n + 1 >= len or method.ptr[n + 1] ~= SLASH then
+    -- With a whole URL there, nginx goes by its host, whatever `Host` says.
+    http.host.ptr, http.host.len = nil, 0
+  end
+  if set(http.peer, r, "realip_remote_addr") == 0 then
+    set(http.peer, r, "remote_addr")
+  end
+  local own = name_of_worker()
+  set_string(http.request, "request", own and own .. name_of_request())
+  set_headers(http, r)
+end
+
+
+--- Whether the `Authorization` of the request in `facts` can be that of a proof.
+local function is_dpop()
+  local authorization = facts.authorization
+  -- The engine reads the rest of the name.
+  return authorization.len > 0 and bor(authorization.ptr[0], 0x20) == LETTER_D
 end
 
 
@@ -336,17 +438,41 @@ function _M.with_needs(fill, needs)
   if band(needs, C.NEEDS_HTTP) == 0 then
     return fill
   end
-  if band(needs, C.NEEDS_FORM) == 0 then
-    return function(r)
-      fill(r)
-      fill_http(r)
+  local http = ffi_new("kb_http")
+  http.struct_size = HTTP_SIZE
+  local for_logins, for_proofs = members(http, FOR_LOGINS), members(http, FOR_PROOFS)
+  local has_logins, takes_proofs = band(needs, C.NEEDS_LOGIN) ~= 0, band(needs, C.NEEDS_PROOF) ~= 0
+  local takes_forms = band(needs, C.NEEDS_FORM) ~= 0
+  -- Whether it holds what another request came with.
+  local is_used = false
+  return function(r)
+    local form = takes_forms and read_form() or nil
+    fill(r)
+    facts.http = http
+    if is_used then
+      ffi_fill(http, HTTP_SIZE)
+      http.struct_size = HTTP_SIZE
+      is_used = false
+    end
+    if takes_proofs and is_dpop() then
+      fill_for_proof(http, for_proofs, r)
+      is_used = true
+    elseif has_logins then
+      fill_for_login(http, for_logins, r)
+    end
+    if takes_forms then
+      set_string(http.form, "form", form)
     end
   end
-  return function(r)
-    local form = read_form()
-    fill(r)
-    fill_http(r, form)
+end
+
+
+--- Whether the current request has a `DPoP` header.
+function _M.has_proof()
+  if var_get then
+    return var_get(get_request(), PROOF, PROOF_LEN, lowcase, 0, value, length, errmsg) == 0
   end
+  return ngx_var[PROOF] ~= nil
 end
 
 

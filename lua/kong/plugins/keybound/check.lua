@@ -84,7 +84,7 @@ end
 
 
 local function check_headers(options)
-  if options.inject_client_cert_details and options.proof_of_possession_mtls == "off" then
+  if options.inject_client_cert_details and not plugin.uses_certificates(options) then
     return "inject_client_cert_details",
       "needs proof_of_possession_mtls strict or optional: without it nothing vouches for the certificate"
   end
@@ -121,7 +121,7 @@ end
 local function check_part(part, options)
   local ok, err, path = keybound.check(encode(part), { store = plugin.store_of(options) })
   if path == "store" then
-    return "shared_dict", "required for logins and sessions, or redis: what all workers must know of them is kept there"
+    return "shared_dict", "required for logins, sessions and proofs, or redis: what all workers must know is kept there"
   end
   local option = path and match(path, "^[%w_]+")
   -- What a reference stands for is known to the workers only.
@@ -137,8 +137,10 @@ local function check_engine(options)
   if is_reference(part.issuer) then
     part.issuer = "https://reference.invalid"
   end
-  if is_reference(part.session_secret) then
-    part.session_secret = ("-"):rep(32)
+  for _, name in ipairs { "session_secret", "dpop_nonce_secret" } do
+    if is_reference(part[name]) then
+      part[name] = ("-"):rep(32)
+    end
   end
   -- The entity is looked up when a worker needs it: here there may be no database.
   add_certificates(part, function() return { certificate = "-", private_key = "-" } end)

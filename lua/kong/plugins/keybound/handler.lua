@@ -1,5 +1,5 @@
 --- keybound for Kong: lets a request through only if its access token is bound to the client certificate of its
--- connection (RFC 8705).
+-- connection (RFC 8705), or to a key that the client proves to have (RFC 9449).
 --
 -- What is decided, and why, is the engine's business; here is what it means in Kong.
 
@@ -148,7 +148,7 @@ local function is_anonymous(conf, decision)
   end
   -- Without a token, what is in this header is of another plugin.
   if conf.hide_credentials and decision.reason ~= "no_token" then
-    kong.service.request.clear_header("Authorization")
+    keybound.clear_headers(plugin.CREDENTIALS)
   end
   -- What was not good enough here, the upstream does not see.
   set_header("Cookie", plugin.other_cookies(conf, kong.request.get_header("cookie")))
@@ -250,6 +250,7 @@ end
 
 
 --- Whether a header that may come once came more often: Kong shows the first only, and none behind a hundred others.
+-- Where proofs are taken the engine counts them.
 local function is_repeated(name)
   if not ngx.var["http_" .. name] then
     return false
@@ -277,7 +278,7 @@ end
 
 
 function Keybound:certificate(conf)
-  asks_in_handshake = conf.proof_of_possession_mtls ~= "off" or conf.session_bind_certificate == true
+  asks_in_handshake = plugin.uses_certificates(conf) or conf.session_bind_certificate == true
   if asks_in_handshake then
     local ok, err = kong.client.tls.request_client_certificate()
     if not ok then
@@ -295,11 +296,11 @@ function Keybound:access(conf)
   clear_headers(instance)
   if not instance.options.run_on_preflight and is_preflight() then
     if instance.options.hide_credentials then
-      kong.service.request.clear_header("Authorization")
+      keybound.clear_headers(plugin.CREDENTIALS)
     end
     return
   end
-  if is_repeated("dpop") then
+  if not plugin.takes_proofs(instance.options) and is_repeated("dpop") then
     return refuse_for(instance, "duplicate_header")
   end
   local decision, err = instance.engine:decide()
@@ -318,8 +319,12 @@ function Keybound:access(conf)
 end
 
 
-function Keybound:header_filter()
+function Keybound:header_filter(conf)
   local decision = kong.ctx.plugin.decision
+  if decision and decision.allowed and conf.dpop_use_nonce == true then
+    -- One of the upstream's would be good for nothing here.
+    kong.response.clear_header("DPoP-Nonce")
+  end
   for name, value in pairs(decision and decision.allowed and decision.response_headers or {}) do
     kong.response.set_header(name, value)
   end

@@ -38,6 +38,8 @@ local CERTIFICATE_HEADERS = {
 
 local _M = {
   CERTIFICATE_HEADERS = CERTIFICATE_HEADERS,
+  -- Headers by which clients show who they are.
+  CREDENTIALS = { "Authorization", "DPoP" },
   -- Headers by which Kong tells the upstream who the client is.
   IDENTITY = {
     "X-Consumer-ID", "X-Consumer-Custom-ID", "X-Consumer-Username", "X-Credential-Identifier", "X-Anonymous-Consumer",
@@ -174,6 +176,23 @@ function _M.add_certificates(options, certificate_of)
   end
   options.client_certificates = present(all)
   return true
+end
+
+
+--- Whether tokens are held to certificates: where proofs are taken, only if that is configured, too.
+function _M.uses_certificates(options)
+  local mode = present(options.proof_of_possession_mtls)
+  if not mode then
+    return not _M.takes_proofs(options)
+  end
+  return mode ~= "off"
+end
+
+
+--- Whether tokens are held to keys, and come with proofs.
+function _M.takes_proofs(options)
+  local mode = present(options.proof_of_possession_dpop)
+  return mode ~= nil and mode ~= "off"
 end
 
 

@@ -19,6 +19,8 @@ local ALGORITHMS = { "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES25
 local CLIENT_ALGORITHMS = {
   "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
 }
+local MODES = { "strict", "optional", "off" }
+local ACCEPT = { "application/json", "application/token-introspection+jwt" }
 
 local text = { type = "string" }
 local method = { type = "string", one_of = METHODS }
@@ -70,7 +72,20 @@ local fields = {
   { issuers_allowed = array(text) },
   { endpoint_hosts = array(text) },
   { auth_methods = array(auth_method) },
-  { proof_of_possession_mtls = { type = "string", one_of = { "strict", "optional", "off" }, default = "strict" } },
+  { proof_of_possession_mtls = { type = "string", one_of = MODES } }, -- its default depends on the next one
+  { proof_of_possession_dpop = { type = "string", one_of = MODES, default = "off" } },
+  { proof_of_possession_either = boolean(false) },
+  { dpop_algorithms = array(text, { "ES256", "PS256", "EdDSA" }) },
+  { dpop_proof_lifetime = integer(1, 3600, 60) },
+  { dpop_proof_leeway = integer(0, 60, 5) },
+  { dpop_use_nonce = boolean(false) },
+  { dpop_nonce_secret = secret },
+  { dpop_nonce_previous_secrets = array(secret) },
+  { public_origin = array(text) },
+  { public_path_prefix = text },
+  { trusted_ips = array(text) },
+  { upstream_dpop_as_bearer = boolean(true) },
+  { insecure_dpop_replay = boolean(false) },
   { proof_of_possession_auth_methods_validation = boolean(true) },
   { client_certificate_validity = boolean(false) },
   { report_only = boolean(false) },
@@ -122,11 +137,7 @@ local fields = {
   { tls_client_auth_ssl_verify = boolean(true) },
   { ssl_verify = boolean(true) },
   { introspect_jwt_tokens = boolean(false) },
-  { introspection_accept = {
-      type = "string",
-      one_of = { "application/json", "application/token-introspection+jwt" },
-      default = "application/json",
-  } },
+  { introspection_accept = { type = "string", one_of = ACCEPT, default = ACCEPT[1] } },
   { introspection_hint = { type = "string", len_min = 0, default = "access_token" } },
   { introspection_post_args_names = array(text) },
   { introspection_post_args_values = array(secret) },
