@@ -851,7 +851,8 @@ uint32_t kb_engine_needs(const struct kb_engine *engine);
 // `engine` is NULL, or came from `kb_engine_new()` and is not freed.
 uint32_t kb_engine_report_only(const struct kb_engine *engine);
 
-// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals. With
+// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals, as to a request
+// without a proof. With
 // `report_only` there is an answer too, and it counts as a report: whether to give it is the host's to decide (`kb_engine_report_only()`).
 //
 // # Arguments

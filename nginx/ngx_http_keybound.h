@@ -119,6 +119,7 @@ void ngx_http_keybound_wake(ngx_http_keybound_ctx_t *ctx);
 
 ngx_int_t ngx_http_keybound_request_init(void);
 ngx_int_t ngx_http_keybound_facts(ngx_http_keybound_ctx_t *ctx, kb_facts *facts, kb_http *http);
+ngx_int_t ngx_http_keybound_drop_proof(ngx_http_keybound_ctx_t *ctx);
 ngx_int_t ngx_http_keybound_read_form(ngx_http_request_t *r);
 ngx_int_t ngx_http_keybound_set_header(ngx_http_keybound_ctx_t *ctx, kb_str name, kb_str value);
 void ngx_http_keybound_forget_variables(ngx_http_request_t *r);

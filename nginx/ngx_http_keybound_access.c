@@ -451,6 +451,9 @@ ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
 
         ngx_http_keybound_log(r, ctx, NGX_LOG_WARN, "reported");
 
+    } else if (ngx_http_keybound_drop_proof(ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+
     } else if (ctx->check) {
         if (kb_check_detail(ctx->check, &value) == KB_OK && value.ptr) {
             ngx_http_keybound_log(r, ctx, NGX_LOG_NOTICE, "note");

@@ -96,16 +96,38 @@ ngx_http_keybound_is(ngx_str_t *key, kb_str name)
 }
 
 
-/* Where only proofs are decided from it, the many requests with a bearer token do not pay for it. */
-
 static ngx_uint_t
-ngx_http_keybound_needs_http(ngx_http_keybound_ctx_t *ctx)
+ngx_http_keybound_has_proof(ngx_http_request_t *r)
 {
     ngx_str_t         scheme = ngx_string("DPoP");
-    ngx_table_elt_t  *h = ctx->request->headers_in.authorization;
+    ngx_table_elt_t  *h = r->headers_in.authorization;
 
-    return (ctx->engine->needs & KB_NEEDS_LOGIN)
-           || (h && h->value.len >= scheme.len && ngx_strncasecmp(h->value.data, scheme.data, scheme.len) == 0);
+    return h && h->value.len >= scheme.len && ngx_strncasecmp(h->value.data, scheme.data, scheme.len) == 0;
+}
+
+
+/* A proof that nobody looked at, beside a token that needs none, does not go on. */
+
+ngx_int_t
+ngx_http_keybound_drop_proof(ngx_http_keybound_ctx_t *ctx)
+{
+    kb_str               name = ngx_http_keybound_text("dpop"), none = { NULL, 0 };
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r = ctx->request;
+
+    if (!(ctx->engine->needs & KB_NEEDS_PROOF) || ngx_http_keybound_has_proof(r)) {
+        return NGX_OK;
+    }
+
+    ngx_http_keybound_each(h, part, &r->headers_in.headers) {
+        if (ngx_http_keybound_is(&h->key, name)) {
+            ngx_http_keybound_forget_variables(r);
+            return ngx_http_keybound_set_header(ctx, name, none);
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -242,7 +264,13 @@ ngx_http_keybound_facts(ngx_http_keybound_ctx_t *ctx, kb_facts *facts, kb_http *
         ngx_http_keybound_to(facts->query, r->args);
     }
 
-    return http && ngx_http_keybound_needs_http(ctx) ? ngx_http_keybound_http(ctx, http) : NGX_OK;
+    /* Where only proofs are decided from it, the many requests with a bearer token do not pay for it. */
+
+    if (http && ((ctx->engine->needs & KB_NEEDS_LOGIN) || ngx_http_keybound_has_proof(r))) {
+        return ngx_http_keybound_http(ctx, http);
+    }
+
+    return NGX_OK;
 }
 
 

@@ -216,7 +216,7 @@ reasons! {
     TokenNotDpopBound = 131 "token_not_dpop_bound" InvalidToken "The token came with the scheme `DPoP`, or `proof_of_possession_dpop` is `strict`, and it is not bound to a key: there is no `cnf.jkt` (RFC 9449 §7.2)."
     ProofMissing = 132 "proof_missing" InvalidProof "The token came with the scheme `DPoP`, and there is no `DPoP` header with a proof (RFC 9449 §7.1)."
     ProofRepeated = 133 "proof_repeated" InvalidProof "There is more than one `DPoP` header (RFC 9449 §4.3, check 1)."
-    ProofMalformed = 134 "proof_malformed" InvalidProof "The proof is not one compact JWS of at most 4096 bytes in strict JSON, or `jti`, `htm`, `htu`, `iat` or `ath` is missing, too long or of the wrong type (checks 2 and 3)."
+    ProofMalformed = 134 "proof_malformed" InvalidProof "The proof is not one compact JWS of at most 4096 bytes in strict JSON, or `jti`, `htm`, `htu`, `iat` or `ath` is missing, too long or of the wrong type, or `nonce` is; or its header has no `alg`, or `crit`, `cty` or `b64` (checks 2 and 3)."
     ProofTypeRefused = 135 "proof_type_refused" InvalidProof "The `typ` of the proof is not `dpop+jwt`: something else was sent as a proof (check 4)."
     ProofAlgorithmRefused = 136 "proof_algorithm_refused" InvalidProof "The `alg` of the proof is not one of `dpop_algorithms` (check 5)."
     ProofSignatureInvalid = 137 "proof_signature_invalid" InvalidProof "The signature of the proof is not that of the key in its `jwk` (check 6)."
@@ -228,7 +228,7 @@ reasons! {
     ProofExpired = 143 "proof_expired" InvalidProof "The proof is older than `dpop_proof_lifetime`; compare the clocks (check 11)."
     ProofIssuedInFuture = 144 "proof_issued_in_future" InvalidProof "`iat` of the proof is more than `dpop_proof_leeway` in the future; compare the clocks (check 11)."
     ProofTokenMismatch = 145 "proof_token_mismatch" InvalidProof "`ath` is not the hash of the access token: the proof was made for another one (check 12)."
-    ProofKeyMismatch = 146 "proof_key_mismatch" InvalidProof "The key of the proof is not the one that the token is bound to: a stolen token, or a new key (check 12)."
+    ProofKeyMismatch = 146 "proof_key_mismatch" InvalidToken "The key of the proof is not the one that the token is bound to: a stolen token, or a new key (check 12)."
     ProofReplayed = 147 "proof_replayed" InvalidProof "The proof was used before: each is good for one request (RFC 9449 §11.1)."
     ProofOverPlainHttp = 148 "proof_over_plain_http" InvalidProof "The request came over plain HTTP, and not from one of `trusted_ips` that says it was TLS (RFC 9449 §2)."
 }

@@ -644,6 +644,16 @@ impl<'a> Options<'a> {
         }
     }
 
+    fn report_only(&self) -> Result<bool, ConfigError> {
+        const NAME: &str = "report_only";
+        match self.boolean(NAME)? {
+            true if self.boolean("dpop_use_nonce")? => {
+                self.error(NAME, "contradicts dpop_use_nonce: a client that is not refused gets no nonce")
+            }
+            is_set => Ok(is_set),
+        }
+    }
+
     fn config(&self) -> Result<Config, ConfigError> {
         let lifetime = |name, default, max| self.number(name, default, 1..=max);
         let lifetimes = Lifetimes {
@@ -728,7 +738,7 @@ impl<'a> Options<'a> {
             lifetimes,
             store_secret: self.store_secret()?,
             headers: self.headers()?,
-            report_only: self.boolean("report_only")?,
+            report_only: self.report_only()?,
             realm: self.realm()?,
             unauthorized_message: self.string("unauthorized_error_message")?.unwrap_or_else(|| "Unauthorized".into()),
             forbidden_message: self.string("forbidden_error_message")?.unwrap_or_else(|| "Forbidden".into()),

@@ -393,7 +393,7 @@ impl Engine {
         self.headers.upstream.iter().map(|h| h.name.as_ref())
     }
 
-    /// Whether an allowed request has headers to be set or removed, which [`Engine::begin`] tells.
+    /// Whether each allowed request has headers to be set or removed, which [`Engine::begin`] tells. One with a proof has them in any case.
     pub fn changes_headers(&self) -> bool {
         self.changes_headers
     }

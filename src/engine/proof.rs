@@ -279,14 +279,17 @@ impl Engine {
 
     /// Gives the client the nonce that it is refused for (RFC 9449 §9).
     pub(super) fn with_nonce(&self, refusal: Refusal, now: i64) -> Refusal {
-        if !matches!(refusal.reason, Reason::ProofNonceMissing | Reason::ProofNonceInvalid)
-            || refusal.response.is_some()
-        {
+        if !matches!(refusal.reason, Reason::ProofNonceMissing | Reason::ProofNonceInvalid) {
             return refusal;
         }
-        let mut response = self.response_to(Scheme::Dpop, refusal.reason).clone();
-        response.headers = self.nonce(now).map(nonce_headers).into_iter().flatten().collect();
-        Refusal { response: Some(Box::new(response)), ..refusal }
+        let mut response =
+            refusal.response.unwrap_or_else(|| Box::new(self.response_to(Scheme::Dpop, refusal.reason).clone()));
+        let nonce = self.nonce(now).map(nonce_headers).into_iter().flatten();
+        for (name, value) in nonce {
+            response.headers.retain(|(own, _)| *own != name);
+            response.headers.push((name, value));
+        }
+        Refusal { response: Some(response), ..refusal }
     }
 }
 

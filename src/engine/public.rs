@@ -93,8 +93,9 @@ impl Public {
             }
             None => Some(String::new()),
         };
-        // An empty one is no request target.
-        let path = text(http.target).filter(|target| target.starts_with('/')).and_then(uri::path);
+        // A request target is not empty and has no fragment (RFC 9112 §3.2): an upstream may take one for a part of the path.
+        let is_target = |target: &&str| target.starts_with('/') && !target.contains('#');
+        let path = text(http.target).filter(is_target).and_then(uri::path);
         match (authority, prefix, path) {
             (Some(authority), Some(prefix), Some(path)) => Ok(["https://", &authority, &prefix, &path].concat()),
             _ => Err(Reason::ProofUriMismatch),

@@ -109,7 +109,12 @@ impl Wording<'_> {
         let told = told.into_iter().filter(|_| is_used(Scheme::Dpop));
         let algs = ("algs", Some(algs.as_str()));
         let dpop = challenge("DPoP", [("realm", self.realm)].into_iter().chain(told).chain([algs]));
-        if self.accepts_bearer { [bearer(), dpop].join(", ") } else { dpop }
+        // Some clients look at the first one only.
+        match used {
+            _ if !self.accepts_bearer => dpop,
+            Scheme::Bearer => [bearer(), dpop].join(", "),
+            Scheme::Dpop => [dpop, bearer()].join(", "),
+        }
     }
 }
 

@@ -424,7 +424,8 @@ pub unsafe extern "C" fn kb_engine_report_only(engine: *const kb_engine) -> u32 
     guarded(0, || unsafe { engine.as_ref() }.map_or(0, |engine| u32::from(engine.engine.report_only())))
 }
 
-/// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals. With
+/// The answer for a client that the host itself refuses, which is counted: one look and one set of messages for all refusals, as to a request
+/// without a proof. With
 /// `report_only` there is an answer too, and it counts as a report: whether to give it is the host's to decide (`kb_engine_report_only()`).
 ///
 /// # Arguments

@@ -183,9 +183,7 @@ fn keys_member(text: &[u8]) -> Result<Vec<&RawValue>, JwkSetError> {
 }
 
 fn parse(jwk: &Object<'_>) -> Result<(Key, Parameters), String> {
-    if let Some(name) = PRIVATE_MEMBERS.iter().find(|name| jwk.get(name).is_some()) {
-        return Err(format!("\"{name}\" belongs to a private or symmetric key"));
-    }
+    check_public(jwk)?;
     let text = |name: &str| match jwk.get(name) {
         None => Ok(None),
         Some(Value::Str(s)) => Ok(Some(s.as_ref())),
@@ -308,13 +306,24 @@ pub fn thumbprint(jwk: &[u8]) -> Result<String, String> {
     Ok(b64::encode(&parameters.thumbprint()))
 }
 
-/// The key in the header of a proof, for one algorithm, and its thumbprint. It is held to what a key of a set is.
+/// The key in the header of a proof, for one algorithm, and its thumbprint. What else is said of it (`use`, `key_ops`, `x5c`) is not looked at:
+/// clients take `d` out of a private key and leave the rest.
 pub(crate) fn of_proof(jwk: &Object<'_>, algorithm: Algorithm) -> Result<(PublicKey, [u8; 32]), String> {
-    let (Key { alg, public, .. }, parameters) = parse(jwk)?;
-    if alg.is_some_and(|alg| alg != algorithm) || !public.supports(algorithm) {
+    check_public(jwk)?;
+    let parameters = Parameters::of(jwk)?;
+    let public = parameters.public_key().map_err(|e| e.to_string())?;
+    let alg = jwk.get("alg").map(|alg| alg.as_str().and_then(Algorithm::from_name));
+    if alg.is_some_and(|alg| alg != Some(algorithm)) || !public.supports(algorithm) {
         return Err("the key is not one for \"alg\"".into());
     }
     Ok((public, parameters.thumbprint()))
+}
+
+fn check_public(jwk: &Object<'_>) -> Result<(), String> {
+    match PRIVATE_MEMBERS.iter().find(|name| jwk.get(name).is_some()) {
+        Some(name) => Err(format!("\"{name}\" belongs to a private or symmetric key")),
+        None => Ok(()),
+    }
 }
 
 impl Parameters {

@@ -119,7 +119,7 @@ impl Engine {
         }
         let passage = match self.by_credentials(host, logins, visit, tally).await {
             Ok(passage) => passage,
-            Err(refusal) => return Err(self.dress(refusal, visit, cookies)),
+            Err(refusal) => return Err(self.with_nonce(self.dress(refusal, visit, cookies), host.now())),
         };
         if let Some(passage) = passage {
             let begun = match &logins.sessions {
@@ -172,8 +172,7 @@ impl Engine {
             if !is_token68(token) {
                 return Err(Reason::MalformedAuthorization.into());
             }
-            let passed = self.settle(host, &Subject::of_client(shown, visit.identity?), None, tally).await;
-            let passed = passed.map_err(|refusal| self.with_nonce(refusal, host.now()))?;
+            let passed = self.settle(host, &Subject::of_client(shown, visit.identity?), None, tally).await?;
             let method = if self.introspection && !crate::jose::jws::Compact::is_like(token) {
                 Method::Introspection
             } else {
@@ -260,6 +259,9 @@ impl Engine {
             let is_own = logins.upstream.is_some() || !matches!(method, Method::Bearer | Method::Introspection);
             dpop.change(&mut changes, token.as_bytes(), self.headers.hide_credentials, is_own);
             changes.respond(passed.nonce.map(proof::nonce_headers));
+        } else if self.dpop.is_some() {
+            // Nobody looked at one that came all the same.
+            changes.set("dpop", None);
         }
         if let Some(sessions) = &logins.sessions
             && !visit.cookie.is_empty()
