@@ -1,4 +1,4 @@
-//! `make bench`: the raw signature check, the cold check, the hot check and the thumbprint, side by side in one run.
+//! `make bench`: the raw signature check, the cold check, the hot check, requests with a DPoP proof and the thumbprint, side by side in one run.
 //!
 //! Criterion gives the times. The ratios at the end come from interleaved rounds, since a machine's speed drifts by more than what is to
 //! be measured. Both use the same engine through the C ABI as a host does.
@@ -9,13 +9,18 @@ mod common;
 use std::hint::black_box;
 use std::path::Path;
 use std::ptr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::clients::{Key, ORIGIN};
 use common::{CLIENT_A, NOW, mint, named_jwk};
 use criterion::{BenchmarkId, Criterion};
-use keybound::cert::Thumbprint;
-use keybound::crypto::{Algorithm, BACKEND, Curve, PublicKey};
+use keybound::cert::{ClientCertificate, Thumbprint};
+use keybound::crypto::{self, Algorithm, BACKEND, Curve, PublicKey};
+use keybound::engine::Http;
 use keybound::ffi::*;
+use keybound::steps::StoreAnswer;
+use keybound::{Engine, Reason, Request};
 use serde_json::{Value, json};
 
 const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
@@ -70,6 +75,139 @@ impl Drop for Host {
     }
 }
 
+/// A gateway that takes proofs, and whose store answers at once.
+struct Prover(Arc<Engine>);
+
+impl Prover {
+    fn new(cache_entries: usize, change: impl FnOnce(&mut Value)) -> Prover {
+        let config = common::config(|c| {
+            c["jwks"] = json!({ "keys": keys("ES256", 1) });
+            c["token_cache_entries"] = cache_entries.into();
+            c["proof_of_possession_dpop"] = "strict".into();
+            c["public_origin"] = ORIGIN.into();
+            c["store_secret"] = "store secret of 32 characters...".into();
+            change(c);
+        });
+        Prover(Arc::new(Engine::new(&config).unwrap_or_else(|e| panic!("{e}"))))
+    }
+
+    fn decide(&self, authorization: &str, proof: &str) -> Reason {
+        let http = Http {
+            method: b"GET",
+            host: b"api.test",
+            target: b"/data?x=1",
+            scheme: b"https",
+            peer: b"192.0.2.1",
+            dpop: proof.as_bytes(),
+            dpop_count: 1,
+            ..Http::default()
+        };
+        let mut check = self.0.begin(black_box(&Request {
+            now: NOW,
+            authorization: Some(authorization.as_bytes()),
+            authorization_count: 1,
+            query: b"x=1",
+            certificate: ClientCertificate::Absent,
+            early_data: false,
+            http: Some(&http),
+        }));
+        // Refused, it asks for nothing.
+        let _ = check.stored(NOW, StoreAnswer::Done);
+        check.reason().expect("decided")
+    }
+
+    fn allow(&self, authorization: &str, proof: &str) {
+        assert_eq!(self.decide(authorization, proof), Reason::Allowed);
+    }
+}
+
+/// Tokens that are bound to a key, a proof for each, and both as what is verified of them alone.
+struct Proofs {
+    tokens: Vec<String>,
+    authorizations: Vec<String>,
+    proofs: Vec<String>,
+    of_tokens: Raw,
+    of_proofs: Raw,
+}
+
+impl Proofs {
+    fn new(count: usize) -> Proofs {
+        let key = Key::new("ES256");
+        let token = |i: usize| {
+            key.token_with(|claims| {
+                claims["jti"] = format!("{i:08}").into();
+                claims["groups"] = json!(vec!["g".repeat(20); 10]);
+            })
+        };
+        let tokens: Vec<String> = (0..count).map(token).collect();
+        let proofs: Vec<String> = tokens.iter().map(|token| key.proof(token)).collect();
+        Proofs {
+            authorizations: tokens.iter().map(|token| format!("DPoP {token}")).collect(),
+            of_tokens: Raw::new("ES256", &tokens),
+            of_proofs: Raw::with_key("ES256", &key.jwk, &proofs),
+            proofs,
+            tokens,
+        }
+    }
+
+    /// What cannot be left out of a request with a new token: two signatures, and the hash for `ath`.
+    fn raw(&self, i: usize) {
+        self.of_tokens.verify(i);
+        self.raw_of_known(i);
+    }
+
+    /// Likewise where the token is remembered.
+    fn raw_of_known(&self, i: usize) {
+        self.of_proofs.verify(i);
+        black_box(crypto::sha256(self.tokens[i % self.tokens.len()].as_bytes()));
+    }
+
+    fn ask(&self, prover: &Prover, i: usize) {
+        prover.allow(&self.authorizations[i % self.proofs.len()], &self.proofs[i % self.proofs.len()]);
+    }
+}
+
+/// Two gateways that refuse the same proof behind the nonce, which one of them checks: what lies between them is the nonce alone.
+struct Nonce {
+    with: Prover,
+    without: Prover,
+    authorization: String,
+    proof: String,
+}
+
+impl Nonce {
+    fn new() -> Nonce {
+        let with = Prover::new(4096, |c| {
+            c["dpop_use_nonce"] = true.into();
+            c["dpop_nonce_secret"] = "nonce secret of 32 characters...".into();
+        });
+        let key = Key::new("ES256");
+        let token = key.token();
+        let authorization = format!("DPoP {token}");
+        let nonce = {
+            let http = Http { method: b"GET", target: b"/data", scheme: b"https", ..Http::default() };
+            let proof = key.proof(&token);
+            let check = with.0.begin(&Request {
+                now: NOW,
+                authorization: Some(authorization.as_bytes()),
+                authorization_count: 1,
+                query: b"",
+                certificate: ClientCertificate::Absent,
+                early_data: false,
+                http: Some(&Http { dpop: proof.as_bytes(), dpop_count: 1, ..http }),
+            });
+            let keybound::Step::Respond(response) = check.step() else { panic!("a nonce") };
+            response.headers[0].1.clone()
+        };
+        let proof = key.proof_with("another token", |_, c| c["nonce"] = nonce.into());
+        Nonce { with, without: Prover::new(4096, |_| {}), authorization, proof }
+    }
+
+    fn refuse(&self, prover: &Prover) {
+        assert_eq!(prover.decide(&self.authorization, &self.proof), Reason::ProofTokenMismatch);
+    }
+}
+
 /// The signature alone, with the same crypto and a key prepared at load.
 struct Raw {
     algorithm: Algorithm,
@@ -79,9 +217,12 @@ struct Raw {
 
 impl Raw {
     fn new(alg: &str, tokens: &[String]) -> Raw {
+        Raw::with_key(alg, &named_jwk(alg), tokens)
+    }
+
+    fn with_key(alg: &str, jwk: &Value, tokens: &[String]) -> Raw {
         use base64::Engine as _;
         let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).expect("base64url");
-        let jwk = named_jwk(alg);
         let member = |name: &str| decode(jwk[name].as_str().expect("string"));
         let key = match alg {
             "ES256" => PublicKey::ec(Curve::P256, &member("x"), &member("y")),
@@ -153,6 +294,18 @@ fn benches(c: &mut Criterion) {
         group.bench_function("hot check", |b| b.iter(|| hot.allow(&headers[0])));
         group.finish();
     }
+    let (proofs, cold, known) = (Proofs::new(TOKENS), Prover::new(8, |_| {}), Prover::new(4096, |_| {}));
+    let mut group = c.benchmark_group("DPoP, ES256");
+    let mut i = 0;
+    let mut next = || {
+        i += 1;
+        i
+    };
+    group.bench_function("raw, two signatures and a hash", |b| b.iter(|| proofs.raw(next())));
+    group.bench_function("cold request", |b| b.iter(|| proofs.ask(&cold, next())));
+    group.bench_function("raw, one signature and a hash", |b| b.iter(|| proofs.raw_of_known(next())));
+    group.bench_function("request with a remembered token", |b| b.iter(|| proofs.ask(&known, next())));
+    group.finish();
     let mut group = c.benchmark_group("size");
     for size in [512, 1024, 2048, 4096, 8192 - 256] {
         let headers = authorizations(&tokens("ES256", size, TOKENS));
@@ -217,23 +370,45 @@ fn ratios() {
         let raw = Raw::new(alg, &tokens);
         let headers = authorizations(&tokens);
         let cold = Host::new(keys(alg, 1), 8);
-        let (mut of_rounds, mut best_raw, mut best_cold) = (Vec::new(), f64::MAX, f64::MAX);
-        let until = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < until {
-            let r = time(TOKENS, |i| raw.verify(i));
-            let c = time(TOKENS, |i| cold.allow(&headers[i]));
-            of_rounds.push(c / r);
-            best_raw = best_raw.min(r);
-            best_cold = best_cold.min(c);
-        }
+        let (ratio, best_raw, best_cold) = compare(|i| raw.verify(i), |i| cold.allow(&headers[i]));
         println!(
-            "{alg:6} ratio {:.3}   raw {:7.2} us   cold {:7.2} us   above it {:5.2} us",
-            median(of_rounds),
+            "{alg:6} ratio {ratio:.3}   raw {:7.2} us   cold {:7.2} us   above it {:5.2} us",
             best_raw / 1000.0,
             best_cold / 1000.0,
             (best_cold - best_raw) / 1000.0
         );
     }
+}
+
+/// Two things in turn: the median of the ratios of the second to the first, and the best time of each.
+fn compare(mut one: impl FnMut(usize), mut other: impl FnMut(usize)) -> (f64, f64, f64) {
+    let (mut of_rounds, mut best_one, mut best_other) = (Vec::new(), f64::MAX, f64::MAX);
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let (o, t) = (time(TOKENS, &mut one), time(TOKENS, &mut other));
+        of_rounds.push(t / o);
+        best_one = best_one.min(o);
+        best_other = best_other.min(t);
+    }
+    (median(of_rounds), best_one, best_other)
+}
+
+fn proof_ratios() {
+    println!("\nrequest with a proof / raw signatures and a hash, {BACKEND}, ES256, interleaved, likewise");
+    let (proofs, cold, known) = (Proofs::new(TOKENS), Prover::new(8, |_| {}), Prover::new(4096, |_| {}));
+    let print = |name: &str, (ratio, raw, request): (f64, f64, f64)| {
+        println!(
+            "{name:16} ratio {ratio:.3}   raw {:7.2} us   request {:7.2} us   above it {:5.2} us",
+            raw / 1000.0,
+            request / 1000.0,
+            (request - raw) / 1000.0
+        );
+    };
+    print("new token", compare(|i| proofs.raw(i), |i| proofs.ask(&cold, i)));
+    print("remembered token", compare(|i| proofs.raw_of_known(i), |i| proofs.ask(&known, i)));
+    let nonce = Nonce::new();
+    let (_, without, with) = compare(|_| nonce.refuse(&nonce.without), |_| nonce.refuse(&nonce.with));
+    println!("nonce {:.2} us", (with - without) / 1000.0);
 }
 
 /// What `benches/hot.c` decides about: the C call is timed and counted in C.
@@ -262,4 +437,5 @@ fn main() {
         criterion.final_summary();
     }
     ratios();
+    proof_ratios();
 }

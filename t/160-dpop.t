@@ -28,7 +28,7 @@ __DATA__
 - jkt:phone proof=phone tls=1.2                 -> 200
 client jkt:phone proof=phone                    -> 200
 -      both:client:phone proof=phone            -> 401 invalid_token confirmation_unsupported
-- jkt:phone proof=                              -> 401 invalid_dpop_proof proof_key_mismatch
+- jkt:phone proof=                              -> 401 invalid_token proof_key_mismatch
 - jkt:phone                                     -> 401 invalid_token dpop_scheme_required
 - -                                             -> 401 - no_token
 --- no_error_log
@@ -205,9 +205,9 @@ tries('200', 'with its own', %one);
 
 === TEST 13: 9449-4.3-12b, 9449-6.1-a: the key is the one that the token is bound to, whoever signed rightly
 --- calls
-- jkt:phone proof=thief      -> 401 invalid_dpop_proof proof_key_mismatch
-- jkt:phone proof=eddsa      -> 401 invalid_dpop_proof proof_key_mismatch
-- jkt:thief proof=phone      -> 401 invalid_dpop_proof proof_key_mismatch
+- jkt:phone proof=thief      -> 401 invalid_token proof_key_mismatch
+- jkt:phone proof=eddsa      -> 401 invalid_token proof_key_mismatch
+- jkt:thief proof=phone      -> 401 invalid_token proof_key_mismatch
 - jkt:thief proof=thief      -> 200
 - jkt:phone proof=phone      -> 200
 
@@ -257,7 +257,7 @@ client for:client        proof=phone path=/both                 -> 401 invalid_t
 client both:client:phone proof=phone path=/both                 -> 200
 -      both:client:phone proof=phone path=/both                 -> 401 invalid_token certificate_missing
 thief  both:client:phone proof=phone path=/both                 -> 401 invalid_token certificate_mismatch
-client both:client:phone proof=thief path=/both                 -> 401 invalid_dpop_proof proof_key_mismatch
+client both:client:phone proof=thief path=/both                 -> 401 invalid_token proof_key_mismatch
 client both:client:phone scheme=Bearer path=/both               -> 401 invalid_token dpop_scheme_required
 
 -      unbound           scheme=Bearer path=/either             -> 401 invalid_token token_unbound
@@ -267,7 +267,7 @@ thief  for:client        scheme=Bearer path=/either             -> 401 invalid_t
 -      jkt:phone         scheme=Bearer path=/either             -> 401 invalid_token dpop_scheme_required
 client both:client:phone proof=phone path=/either               -> 200
 thief  both:client:phone proof=phone path=/either               -> 401 invalid_token certificate_mismatch
-client both:client:phone proof=thief path=/either               -> 401 invalid_dpop_proof proof_key_mismatch
+client both:client:phone proof=thief path=/either               -> 401 invalid_token proof_key_mismatch
 --- no_error_log
 [error]
 

@@ -239,7 +239,7 @@ for (['another secret', challenged(path => '/other')], ['empty', ''], ['changed'
     is(scalar(my @given = header($response, 'DPoP-Nonce')), 1, "$name: the client gets another");
 }
 tries('401 invalid_dpop_proof proof_malformed', 'a number', mine(proof => { nonce => \'1' }));
-$response = tries('401 invalid_dpop_proof proof_key_mismatch', 'a thief', sent('thief', 'jkt:phone', proof => { nonce => $nonce }));
+$response = tries('401 invalid_token proof_key_mismatch', 'a thief', sent('thief', 'jkt:phone', proof => { nonce => $nonce }));
 is(header($response, 'DPoP-Nonce'), '', 'a thief: gets no nonce');
 
 === TEST 8: 9449-8-b: a nonce that ages is replaced before it ends, and the upstream's own never comes through

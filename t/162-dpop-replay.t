@@ -92,7 +92,7 @@ is(json(\%count), '{"200":20}', 'the nonce, in both workers');
 === TEST 4: a proof that was refused is not used up, and nobody can use up another's
 --- run
 my %one = mine(proof => { jti => 'own' });
-tries('401 invalid_dpop_proof proof_key_mismatch', 'a thief with the token and his own key', sent('thief', 'jkt:phone', proof => { jti => 'own' }));
+tries('401 invalid_token proof_key_mismatch', 'a thief with the token and his own key', sent('thief', 'jkt:phone', proof => { jti => 'own' }));
 tries('401 invalid_dpop_proof proof_signature_invalid', 'a thief who says that it is the key', mine(proof => { jti => 'own', signed_by => 'thief' }));
 tries('200', 'a thief with a token of his own', sent('thief', 'jkt:thief', proof => { jti => 'own' }));
 tries('401 invalid_dpop_proof proof_method_mismatch', 'the proof for another request', %one, method => 'DELETE');

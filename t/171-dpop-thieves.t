@@ -30,7 +30,7 @@ EOL
 EOC
 });
 
-our $MISMATCH = '401 invalid_dpop_proof proof_key_mismatch';
+our $MISMATCH = '401 invalid_token proof_key_mismatch';
 
 # says(EXPECTED, NAME, KEY, TOKEN, %call)
 sub says {
@@ -52,9 +52,9 @@ __DATA__
 { plain => { as => 'unbound' } }
 --- calls
 - as-jkt:phone path=/jwt proof=phone                                   -> 200
-- as-jkt:phone path=/jwt proof=thief                                   -> 401 invalid_dpop_proof proof_key_mismatch
-- as-jkt:phone path=/jwt proof=ps256-thief                             -> 401 invalid_dpop_proof proof_key_mismatch
-- as-jkt:phone path=/jwt proof=eddsa-thief                             -> 401 invalid_dpop_proof proof_key_mismatch
+- as-jkt:phone path=/jwt proof=thief                                   -> 401 invalid_token proof_key_mismatch
+- as-jkt:phone path=/jwt proof=ps256-thief                             -> 401 invalid_token proof_key_mismatch
+- as-jkt:phone path=/jwt proof=eddsa-thief                             -> 401 invalid_token proof_key_mismatch
 - as-jkt:phone path=/jwt scheme=DPoP                                   -> 401 invalid_dpop_proof proof_missing
 - as-jkt:phone path=/jwt                                               -> 401 invalid_token dpop_scheme_required
 - as-jkt:phone path=/jwt scheme=Bearer proof=thief                     -> 401 invalid_token dpop_scheme_required
@@ -70,7 +70,7 @@ __DATA__
 - as-jkt:phone path=/jwt proof=phone ath=fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo -> 401 invalid_dpop_proof proof_token_mismatch
 # The thief's own token, which is good, and a proof of the owner's
 - as-jkt:thief path=/jwt proof=thief                                   -> 200
-- as-jkt:thief path=/jwt proof=phone                                   -> 401 invalid_dpop_proof proof_key_mismatch
+- as-jkt:thief path=/jwt proof=phone                                   -> 401 invalid_token proof_key_mismatch
 # Plain bearer tokens do not gain by a proof.
 - plain path=/jwt proof=thief                                          -> 401 invalid_token token_not_dpop_bound
 --- no_error_log
@@ -207,7 +207,7 @@ says('200', 'another one', 'phone', 'opaque-jkt:phone', path => '/intro');
 - as-jkt:eddsa path=/jwt proof=eddsa       -> 200
 - opaque-jkt:ps256 path=/intro proof=ps256 -> 200
 - opaque-jkt:eddsa path=/intro proof=eddsa -> 200
-- opaque-jkt:eddsa path=/intro proof=ps256 -> 401 invalid_dpop_proof proof_key_mismatch
+- opaque-jkt:eddsa path=/intro proof=ps256 -> 401 invalid_token proof_key_mismatch
 # It is the key that is bound, not the algorithm; but this one is not taken.
 - as-jkt:ps256 path=/jwt proof=ps256 alg=RS256 -> 401 invalid_dpop_proof proof_algorithm_refused
 --- no_error_log

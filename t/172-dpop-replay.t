@@ -265,8 +265,9 @@ my %other = fresh();
 log_mark();
 is(call(%$_)->{status}, 200, 'it is gone') for \%used, \%other, \%other;
 like(log_since(), qr/\[error\].*keybound: the shared store failed: redis/, 'the log says so');
+is(scalar(() = log_since() =~ /keybound: note, .*detail=the proof is not remembered \(insecure_dpop_replay\)/g), 3, 'the log names each request');
 # Everything else is checked as ever.
-says('401 invalid_dpop_proof proof_key_mismatch', 'another key', sent('thief', $TOKEN, path => '/kb'));
+says('401 invalid_token proof_key_mismatch', 'another key', sent('thief', $TOKEN, path => '/kb'));
 says('401 invalid_dpop_proof proof_expired', 'an old proof', fresh(proof => { iat => -70 }));
 says($DOWN, 'without the option', sent('phone', $TOKEN, path => '/strict'));
 redis_start();

@@ -35,7 +35,7 @@ for my $h2 (0, 1) {
     my %one = mine(@how, path => '/a?b=c');
     is(saw(tries('200', 'own key', %one)), 'authorization: Bearer', 'the upstream gets the token as Bearer');
     tries('401 invalid_dpop_proof proof_replayed', 'again', %one);
-    tries('401 invalid_dpop_proof proof_key_mismatch', 'another key', sent('thief', 'jkt:phone', @how));
+    tries('401 invalid_token proof_key_mismatch', 'another key', sent('thief', 'jkt:phone', @how));
     tries('401 invalid_dpop_proof proof_method_mismatch', 'another method', mine(@how, method => 'POST', proof => { method => 'GET' }));
     tries('200', 'its own method', mine(@how, method => 'POST'));
     tries('401 invalid_dpop_proof proof_uri_mismatch', 'another path', mine(@how, path => '/a', proof => { uri => 'https://api.test/b' }));
@@ -64,7 +64,7 @@ for my $h2 (0, 1) {
 my %one = mine();
 is(saw(tries('200', 'own key', %one)), 'authorization: Bearer', 'the upstream gets the token as Bearer');
 tries('401 invalid_dpop_proof proof_replayed', 'again', %one);
-tries('401 invalid_dpop_proof proof_key_mismatch', 'another key', sent('thief', 'jkt:phone'));
+tries('401 invalid_token proof_key_mismatch', 'another key', sent('thief', 'jkt:phone'));
 tries('401 invalid_dpop_proof proof_repeated', 'two', mine(headers => ['DPoP: a']));
 
 === TEST 3: 9449-7.1-c, 9449-7.2-a: beside Bearer: one header with both challenges; a stray proof does not go on
@@ -119,7 +119,7 @@ is(header(call(path => '/'), 'DPoP-Nonce'), 'upstream', 'elsewhere it comes thro
 is(call()->{status}, 200, 'nothing');
 tries('401 use_dpop_nonce proof_nonce_missing', 'without a nonce', mine());
 tries('401 invalid_dpop_proof proof_missing', 'without a proof', sent(undef, 'jkt:phone'));
-tries('401 invalid_dpop_proof proof_key_mismatch', 'another key', sent('thief', 'jkt:phone', proof => { nonce => header(call(mine()), 'DPoP-Nonce') }));
+tries('401 invalid_token proof_key_mismatch', 'another key', sent('thief', 'jkt:phone', proof => { nonce => header(call(mine()), 'DPoP-Nonce') }));
 tries('401 invalid_token dpop_scheme_required', 'as Bearer', token => 'jkt:phone');
 tries('401 invalid_token token_not_dpop_bound', 'not bound', sent('phone', 'unbound'));
 my $response = call(sent('thief', 'jkt:phone', path => '/named/'));

@@ -1,5 +1,9 @@
-//! Files that are generated from the code and committed: the header, the LuaJIT declarations, two documents.
+//! Files that are generated from the code and committed: the header, the LuaJIT declarations, two documents; and one that is generated from a
+//! test's own idea of the rules.
 //! `UPDATE=1 cargo test --test generated` writes them; without it a difference fails.
+
+#[path = "dpop/table.rs"]
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,4 +67,9 @@ fn the_header_and_the_lua_declarations_are_generated() {
 fn the_reasons_and_the_options_are_documented() {
     compare_or_write("docs/reasons.md", &keybound::reason::document());
     compare_or_write("docs/configuration.md", &keybound::engine::configuration_document());
+}
+
+#[test]
+fn every_cell_of_the_downgrade_table_is_documented() {
+    compare_or_write("docs/downgrade.md", &table::document());
 }

@@ -15,6 +15,7 @@
 
 
 static data_t       config, bare, token, header, unbound, pem, der, other, rfc8705_pem, rfc8705_der;
+static data_t       dpop_header, dpop_bearer, dpop_proof;
 static kb_engine   *engine, *bare_engine;
 static kb_verifier *verifier;
 
@@ -1375,6 +1376,211 @@ test_http_headers(void)
 }
 
 
+/* What a proof is held against: each of the members, or all headers; and the numbers beside them. */
+
+#define PROOFS  ",\"proof_of_possession_dpop\":\"optional\",\"public_origin\":\"https://api.example\"," \
+                "\"store_secret\":\"0123456789abcdef0123456789abcdef\""
+
+
+static void
+test_http_proof(void)
+{
+    size_t       i;
+    kb_str      *members[8], proof;
+    kb_http      http;
+    kb_facts     facts;
+    kb_engine   *made, *behind;
+    kb_header    headers[3];
+    kb_decision  decision;
+
+    proof = str(&dpop_proof);
+    made = engine_with(&bare, PROOFS);
+    behind = engine_with(&bare, PROOFS ",\"trusted_ips\":[\"10.0.0.0/8\"]");
+    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP | KB_NEEDS_STORE);
+
+    facts = facts_of(&der, KB_CERT_DER);
+    facts.authorization = str(&dpop_header);
+    facts.http = &http;
+    memset(&http, 0, sizeof(http));
+    http.struct_size = sizeof(http);
+    http.method = str_of("GET");
+    http.host = str_of("api.example");
+    http.target = str_of("/data?x=1");
+    http.scheme = str_of("https");
+    http.peer = str_of("192.0.2.1");
+    http.dpop = proof;
+    http.dpop_n = 1;
+
+    /* As it should be, it only has to be noted. Without HTTP there is no decision. */
+
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+    facts.http = NULL;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    facts.http = &http;
+
+    /* Each of the members counts. */
+
+    http.method = str_of("get");
+    check_refused(made, &facts, "proof_method_mismatch", 401);
+    http.method = str_of("GET");
+    http.target = str_of("/other");
+    check_refused(made, &facts, "proof_uri_mismatch", 401);
+    http.target = str_of("/data");
+    http.scheme = str_of("http");
+    check_refused(made, &facts, "proof_over_plain_http", 401);
+    http.scheme = str_of(NULL);
+    check_refused(made, &facts, "proof_over_plain_http", 401);
+    http.dpop_n = 2;
+    http.scheme = str_of("https");
+    check_refused(made, &facts, "proof_repeated", 401);
+    http.dpop_n = UINT32_MAX;
+    check_refused(made, &facts, "proof_repeated", 401);
+    http.dpop = str_of(NULL);
+    check_refused(made, &facts, "proof_repeated", 401);
+    http.dpop_n = 1;
+    check_refused(made, &facts, "proof_malformed", 401);
+    http.dpop_n = 0;
+    check_refused(made, &facts, "proof_missing", 401);
+
+    /* Forwarded headers of the proxy, and those of anybody. */
+
+    http.dpop = proof;
+    http.dpop_n = 1;
+    http.scheme = str_of("http");
+    http.forwarded_proto = str_of("https");
+    check_refused(behind, &facts, "proof_over_plain_http", 401);
+    http.peer = str_of("10.0.0.1");
+    decide(behind, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+    http.forwarded_prefix = str_of("/base");
+    check_refused(behind, &facts, "proof_uri_mismatch", 401);
+    http.forwarded_prefix = str_of(NULL);
+
+    /* Who forgot to count may have more than one. What is not 0 is of a later header. */
+
+    http.dpop_n = 0;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.dpop = str_of("");
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.dpop = proof;
+    http.dpop_n = 1;
+    http.reserved = 1;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.reserved = 0;
+
+    /* A host of before, whatever is in the bytes behind its struct: it has no proof, and no TLS. */
+
+    http.struct_size = offsetof(kb_http, scheme);
+    check_refused(made, &facts, "proof_missing", 401);
+    http.struct_size = SIZE_UP_TO(kb_http, form);
+    check_refused(made, &facts, "proof_missing", 401);
+    http.struct_size = offsetof(kb_http, dpop_n);
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.struct_size = sizeof(http);
+
+    /* What is too long to be real is not taken for absent. */
+
+    members[0] = &http.scheme;
+    members[1] = &http.peer;
+    members[2] = &http.request;
+    members[3] = &http.forwarded_proto;
+    members[4] = &http.forwarded_host;
+    members[5] = &http.forwarded_port;
+    members[6] = &http.forwarded_prefix;
+    members[7] = &http.dpop;
+
+    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        kb_str  before = *members[i];
+
+        members[i]->ptr = (const uint8_t *) "";
+        members[i]->len = SIZE_MAX;
+        check_invalid_with(made, &facts, KB_E_ARGUMENT);
+        *members[i] = before;
+    }
+
+    /* All headers, as they came. */
+
+    http.scheme = str_of("https");
+    http.forwarded_proto = str_of(NULL);
+    http.dpop = str_of(NULL);
+    http.dpop_n = 0;
+    http.headers = headers;
+    http.headers_n = 1;
+    headers[0].name = str_of("dPoP");
+    headers[0].value = proof;
+    headers[1] = headers[0];
+    headers[1].name = str_of("DPoP");
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+
+    http.headers_n = 2;
+    check_refused(made, &facts, "proof_repeated", 401);
+    headers[1].value = str_of("");
+    check_refused(made, &facts, "proof_repeated", 401);
+    headers[1].name = str_of("D_PoP");
+    decide(made, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+    http.headers_n = 0;
+    check_refused(made, &facts, "proof_missing", 401);
+
+    /* A token for a proxy is none for the gateway (RFC 9449 section 7.1). */
+
+    facts.authorization = str_of(NULL);
+    facts.authorization_n = 0;
+    headers[1].name = str_of("Proxy-Authorization");
+    headers[1].value = str(&dpop_header);
+    http.headers_n = 2;
+    check_refused(made, &facts, "no_token", 401);
+    facts.authorization = str(&dpop_header);
+    facts.authorization_n = 1;
+
+    /* Two proxies that say something are a list, and a list is no scheme. */
+
+    http.scheme = str_of("http");
+    headers[1].name = str_of("X-Forwarded-Proto");
+    headers[1].value = str_of("https");
+    decide(behind, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+    headers[2].name = str_of("x_forwarded_proto");
+    headers[2].value = str_of("https");
+    http.headers_n = 3;
+    check_refused(behind, &facts, "proof_over_plain_http", 401);
+    http.headers_n = 2;
+
+    /* Either these or the members; a number alone adds to theirs, as for a host that has counted itself. */
+
+    members[7] = &http.dpop;
+
+    for (i = 3; i < sizeof(members) / sizeof(members[0]); i++) {
+        *members[i] = str_of("");
+        http.dpop_n = i == 7;
+        check_invalid_with(behind, &facts, KB_E_ARGUMENT);
+        *members[i] = str_of(NULL);
+    }
+
+    http.dpop_n = 1;
+    check_refused(behind, &facts, "proof_repeated", 401);
+
+    /* The token is no bearer token; and where no proof is taken, there is no such scheme. */
+
+    http.headers_n = 2;
+    http.dpop_n = 0;
+    facts.authorization = str(&dpop_bearer);
+    check_refused(behind, &facts, "dpop_scheme_required", 401);
+    facts.authorization = str(&dpop_header);
+    check_refused(bare_engine, &facts, "no_token", 401);
+
+    kb_engine_free(behind);
+    kb_engine_free(made);
+}
+
+
 /* A store may not forget a session, as it may a document. */
 
 static void
@@ -1724,6 +1930,9 @@ main(int argc, char **argv)
     load("other.der", &other);
     load("rfc8705.pem", &rfc8705_pem);
     load("rfc8705.der", &rfc8705_der);
+    load("dpop.header", &dpop_header);
+    load("dpop-bearer.header", &dpop_bearer);
+    load("dpop.proof", &dpop_proof);
 
     if (check_abi() != 0
         || kb_engine_new(config.bytes, config.len, &engine, NULL, 0, NULL) != KB_OK
@@ -1755,6 +1964,7 @@ main(int argc, char **argv)
     run_test("structs of a later header", test_larger_structs);
     run_test("kb_http: who needs it, its size, and headers of an answer", test_http);
     run_test("kb_http.headers: all headers in place of some members", test_http_headers);
+    run_test("kb_http: what a proof is held against", test_http_proof);
     run_test("a session in the store is not to be forgotten", test_stored_session);
     run_test("no OpenSSL in the process", test_no_openssl);
     run_test("an allowed check: claims, headers, answers nobody asked for", test_check);

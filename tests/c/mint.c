@@ -7,6 +7,9 @@
 #include "mint.h"
 
 
+#define PROOF_URL  "https://api.example/data"
+
+
 /* RFC 8705 appendix A */
 
 static const char  rfc8705_pem[] =
@@ -76,6 +79,7 @@ main(int argc, char **argv)
 {
     BIO       *bio;
     char       config[MINT_JSON_SIZE], token[MINT_TOKEN_SIZE], later[MINT_TOKEN_SIZE], thumbprint[45];
+    char       jkt[45], proof[MINT_TOKEN_SIZE];
     X509      *cert;
     EVP_PKEY  *issuer, *own, *other;
 
@@ -128,6 +132,19 @@ main(int argc, char **argv)
 
     mint_token(token, issuer, NULL, MINT_NOW + MINT_HOUR / 2);
     put_token("unbound", token);
+
+    /* A token for proofs, proofs by its key, and one by another. */
+
+    mint_jkt(jkt, own);
+    mint_bound_token(token, issuer, "jkt", jkt, MINT_NOW + MINT_HOUR / 2);
+    put("dpop.header", "DPoP ", token, strlen(token));
+    put("dpop-bearer.header", "Bearer ", token, strlen(token));
+    mint_proof(proof, own, token, PROOF_URL, "p1");
+    put("dpop.proof", "", proof, strlen(proof));
+    mint_proof(proof, own, token, PROOF_URL, "p2");
+    put("dpop-2.proof", "", proof, strlen(proof));
+    mint_proof(proof, other, token, PROOF_URL, "p1");
+    put("dpop-other.proof", "", proof, strlen(proof));
 
     bio = BIO_new_mem_buf(rfc8705_pem, -1);
     MUST(bio != NULL);

@@ -139,12 +139,11 @@ mint_thumbprint(char out[45], X509 *cert)
 }
 
 
-/* The JWK set of an issuer with that key. The other key is one that no issuer should publish. */
+/* The coordinates of a public key. */
 
 static inline void
-mint_jwks(char out[MINT_JSON_SIZE], EVP_PKEY *key)
+mint_point(char x[45], char y[45], EVP_PKEY *key)
 {
-    char     x[45], y[45];
     size_t   len;
     uint8_t  point[65];
 
@@ -152,7 +151,17 @@ mint_jwks(char out[MINT_JSON_SIZE], EVP_PKEY *key)
     MUST(len == sizeof(point) && point[0] == 4);
     mint_base64url(x, point + 1, 32);
     mint_base64url(y, point + 33, 32);
+}
 
+
+/* The JWK set of an issuer with that key. The other key is one that no issuer should publish. */
+
+static inline void
+mint_jwks(char out[MINT_JSON_SIZE], EVP_PKEY *key)
+{
+    char  x[45], y[45];
+
+    mint_point(x, y, key);
     MUST(snprintf(out, MINT_JSON_SIZE,
                   "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"k1\",\"x\":\"%s\",\"y\":\"%s\"},"
                   "{\"kty\":\"oct\",\"kid\":\"symmetric\",\"k\":\"AAAA\"}]}", x, y) < MINT_JSON_SIZE);
@@ -173,26 +182,16 @@ mint_config(char out[MINT_JSON_SIZE], EVP_PKEY *key, const char *options)
 }
 
 
-/* An ES256 access token (RFC 9068), bound to the thumbprint if there is one. */
+/* A JWS by ES256. */
 
 static inline void
-mint_token(char out[MINT_TOKEN_SIZE], EVP_PKEY *key, const char *thumbprint, int64_t exp)
+mint_jws(char out[MINT_TOKEN_SIZE], EVP_PKEY *key, const char *header, const char *claims)
 {
-    char            cnf[128], claims[512], header[] = "{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"k1\"}";
     size_t          len;
     uint8_t         der[128], rs[64];
     ECDSA_SIG      *sig;
     EVP_MD_CTX     *ctx;
     const uint8_t  *p;
-
-    cnf[0] = '\0';
-    if (thumbprint != NULL) {
-        MUST(snprintf(cnf, sizeof(cnf), ",\"cnf\":{\"x5t#S256\":\"%s\"}", thumbprint) < (int) sizeof(cnf));
-    }
-
-    MUST(snprintf(claims, sizeof(claims),
-                  "{\"iss\":\"https://as.example\",\"aud\":\"https://api.example\",\"sub\":\"alice\",\"client_id\":\"app\","
-                  "\"jti\":\"j1\",\"iat\":%d,\"exp\":%lld%s}", MINT_NOW, (long long) exp, cnf) < (int) sizeof(claims));
 
     mint_base64url(out, (const uint8_t *) header, strlen(header));
     strcat(out, ".");
@@ -216,6 +215,74 @@ mint_token(char out[MINT_TOKEN_SIZE], EVP_PKEY *key, const char *thumbprint, int
 
     strcat(out, ".");
     mint_base64url(out + strlen(out), rs, sizeof(rs));
+}
+
+
+/* An ES256 access token (RFC 9068), bound to a thumbprint by that member of cnf. */
+
+static inline void
+mint_bound_token(char out[MINT_TOKEN_SIZE], EVP_PKEY *key, const char *member, const char *thumbprint, int64_t exp)
+{
+    char  cnf[128], claims[512];
+
+    cnf[0] = '\0';
+    if (thumbprint != NULL) {
+        MUST(snprintf(cnf, sizeof(cnf), ",\"cnf\":{\"%s\":\"%s\"}", member, thumbprint) < (int) sizeof(cnf));
+    }
+
+    MUST(snprintf(claims, sizeof(claims),
+                  "{\"iss\":\"https://as.example\",\"aud\":\"https://api.example\",\"sub\":\"alice\",\"client_id\":\"app\","
+                  "\"jti\":\"j1\",\"iat\":%d,\"exp\":%lld%s}", MINT_NOW, (long long) exp, cnf) < (int) sizeof(claims));
+
+    mint_jws(out, key, "{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"k1\"}", claims);
+}
+
+
+/* Likewise bound to a certificate, if there is one. */
+
+static inline void
+mint_token(char out[MINT_TOKEN_SIZE], EVP_PKEY *key, const char *thumbprint, int64_t exp)
+{
+    mint_bound_token(out, key, "x5t#S256", thumbprint, exp);
+}
+
+
+/* The jkt of a key (RFC 7638). */
+
+static inline void
+mint_jkt(char out[45], EVP_PKEY *key)
+{
+    char     x[45], y[45], jwk[256];
+    uint8_t  hash[32];
+
+    mint_point(x, y, key);
+    MUST(snprintf(jwk, sizeof(jwk), "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"%s\",\"y\":\"%s\"}", x, y)
+         < (int) sizeof(jwk));
+    MUST(EVP_Digest(jwk, strlen(jwk), hash, NULL, EVP_sha256(), NULL));
+    mint_base64url(out, hash, sizeof(hash));
+}
+
+
+/* A DPoP proof (RFC 9449) for a GET of that URL with that token. */
+
+static inline void
+mint_proof(char out[MINT_TOKEN_SIZE], EVP_PKEY *key, const char *token, const char *url, const char *jti)
+{
+    char     x[45], y[45], ath[45], header[256], claims[512];
+    uint8_t  hash[32];
+
+    mint_point(x, y, key);
+    MUST(snprintf(header, sizeof(header),
+                  "{\"typ\":\"dpop+jwt\",\"alg\":\"ES256\",\"jwk\":{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"%s\",\"y\":\"%s\"}}",
+                  x, y) < (int) sizeof(header));
+
+    MUST(EVP_Digest(token, strlen(token), hash, NULL, EVP_sha256(), NULL));
+    mint_base64url(ath, hash, sizeof(hash));
+    MUST(snprintf(claims, sizeof(claims),
+                  "{\"jti\":\"%s\",\"htm\":\"GET\",\"htu\":\"%s\",\"iat\":%d,\"ath\":\"%s\"}", jti, url, MINT_NOW, ath)
+         < (int) sizeof(claims));
+
+    mint_jws(out, key, header, claims);
 }
 
 

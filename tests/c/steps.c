@@ -27,6 +27,7 @@
 
 
 static data_t     header, der, other, jwks;
+static data_t     dpop_header, dpop_proof, dpop_2_proof, dpop_other_proof;
 static char       active[1024];
 
 
@@ -1944,6 +1945,252 @@ write_active(void)
 }
 
 
+/* A request with a proof (RFC 9449): the proof is noted at the end, by who noted it first. */
+
+typedef struct {
+    kb_facts  facts;
+    kb_http   http;
+} proof_t;
+
+
+static void
+set_proof(proof_t *p, const data_t *proof)
+{
+    p->facts = facts_for(str(&dpop_header), NULL, KB_CERT_NONE);
+    memset(&p->http, 0, sizeof(p->http));
+    p->http.struct_size = sizeof(p->http);
+    p->http.method = str_of("GET");
+    p->http.host = str_of("api.example");
+    p->http.target = str_of("/data?x=1");
+    p->http.scheme = str_of("https");
+    p->http.peer = str_of("192.0.2.1");
+    p->http.dpop = str(proof);
+    p->http.dpop_n = 1;
+    p->facts.http = &p->http;
+}
+
+
+/* Begins a request that needs the store: the caller frees the check. */
+
+static kb_check *
+begin_proof(const kb_engine *engine, proof_t *p, kb_store *store)
+{
+    kb_decision  decision;
+
+    decide(engine, &p->facts, &decision);
+    CHECK(decision.check != NULL);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    memset(store, 0, sizeof(*store));
+    store->struct_size = sizeof(*store);
+    CHECK_EQ(kb_check_store(decision.check, store), KB_OK);
+
+    return decision.check;
+}
+
+
+static void
+check_bearer(const kb_check *check)
+{
+    size_t  i, seen;
+    kb_str  name, value;
+
+    seen = 0;
+
+    for (i = 0; kb_check_header(check, i, &name, &value) == KB_OK; i++) {
+        if (str_is(name, "authorization")) {
+            CHECK(value.len == dpop_header.len + 2 && memcmp(value.ptr, "Bearer ", 7) == 0
+                  && memcmp(value.ptr + 7, dpop_header.bytes + 5, value.len - 7) == 0);
+            seen++;
+        }
+
+        if (str_is(name, "dpop")) {
+            CHECK(value.ptr == NULL);
+            seen++;
+        }
+    }
+
+    CHECK_EQ(i, 2);
+    CHECK_EQ(seen, 2);
+}
+
+
+#define PROOFS \
+    "{\"issuer\":\"" ISSUER "\",\"audience_required\":[\"https://api.example\"],\"jwks\":%s,\"proof_of_possession_dpop\":\"strict\"," \
+    "\"public_origin\":\"https://api.example\"" SECRET("a")
+
+
+static void
+test_proof(void)
+{
+    size_t      i;
+    uint8_t     key[64], mark[64];
+    size_t      key_len, mark_len;
+    proof_t     p;
+    kb_str      value, detail;
+    kb_store    store;
+    kb_check   *check, *again;
+    kb_engine  *engine;
+
+    static const struct {
+        uint32_t     answer;
+        uint32_t     step;
+        const char  *code;
+    } ends[] = {
+        { KB_STORED, KB_STEP_ALLOW, "allowed" },
+        { KB_STORE_EXISTS, KB_STEP_RESPOND, "proof_replayed" },
+        { KB_STORE_ABSENT, KB_STEP_RESPOND, "store_unavailable" },
+        { KB_STORE_FAILED, KB_STEP_RESPOND, "store_unavailable" },
+    };
+
+    engine = new_engine(PROOFS "}", (const char *) jwks.bytes);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP | KB_NEEDS_STORE);
+    CHECK_EQ(kb_engine_shares(engine), 1);
+
+    for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        set_proof(&p, &dpop_proof);
+        check = begin_proof(engine, &p, &store);
+        CHECK_EQ(store.operation, KB_STORE_ADD);
+        CHECK_EQ(store.flags, 0);
+        CHECK_EQ(store.delay_ms, 0);
+        CHECK_EQ(store.ttl_s, 60 + 5 + 1);
+        CHECK_EQ(kb_check_stored(check, NOW, ends[i].answer, str_of(NULL)), KB_OK);
+        check_step(check, ends[i].step);
+        CHECK(reason_is(kb_check_reason(check), ends[i].code));
+        CHECK_EQ(kb_check_stored(check, NOW, KB_STORED, str_of(NULL)), KB_E_STATE);
+
+        if (ends[i].step == KB_STEP_ALLOW) {
+            check_bearer(check);
+        }
+
+        kb_check_free(check);
+    }
+
+    /* Nothing of the facts is kept while the store is asked. Two proofs are two keys. */
+
+    set_proof(&p, &dpop_proof);
+    check = begin_proof(engine, &p, &store);
+    CHECK(store.key.len <= sizeof(key));
+    key_len = store.key.len;
+    memcpy(key, store.key.ptr, key_len);
+    set_proof(&p, &dpop_2_proof);
+    again = begin_proof(engine, &p, &store);
+    CHECK(store.key.len == key_len && memcmp(store.key.ptr, key, key_len) != 0);
+    memset(&p, 0xa5, sizeof(p));
+    CHECK_EQ(kb_check_stored(check, NOW, KB_STORED, str_of(NULL)), KB_OK);
+    CHECK_EQ(kb_check_stored(again, NOW, KB_STORED, str_of(NULL)), KB_OK);
+    check_step(check, KB_STEP_ALLOW);
+    check_step(again, KB_STEP_ALLOW);
+    check_bearer(check);
+    kb_check_free(again);
+    kb_check_free(check);
+
+    /* A request that is decided about again uses its proof again; another one does not. */
+
+    set_proof(&p, &dpop_proof);
+    p.http.request = str_of("request 1");
+    check = begin_proof(engine, &p, &store);
+    mark_len = store.value.len;
+    CHECK(mark_len > 0 && mark_len <= sizeof(mark));
+    memcpy(mark, store.value.ptr, mark_len);
+    kb_check_free(check);
+
+    for (i = 0; i < 2; i++) {
+        p.http.request = str_of(i == 0 ? "request 1" : "request 2");
+        check = begin_proof(engine, &p, &store);
+        CHECK_EQ(kb_check_stored(check, NOW, KB_STORE_EXISTS, str_of(NULL)), KB_OK);
+        check_step(check, KB_STEP_STORE);
+        CHECK_EQ(kb_check_store(check, &store), KB_OK);
+        CHECK_EQ(store.operation, KB_STORE_GET);
+        value.ptr = mark;
+        value.len = mark_len;
+        CHECK_EQ(kb_check_stored(check, NOW, KB_STORE_FOUND, value), KB_OK);
+        check_step(check, i == 0 ? KB_STEP_ALLOW : KB_STEP_RESPOND);
+        CHECK(reason_is(kb_check_reason(check), i == 0 ? "allowed" : "proof_replayed"));
+        kb_check_free(check);
+    }
+
+    kb_engine_free(engine);
+
+    /* By option a proof is taken that cannot be noted, and the log is told. */
+
+    engine = new_engine(PROOFS ",\"insecure_dpop_replay\":true}", (const char *) jwks.bytes);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP);
+    set_proof(&p, &dpop_proof);
+    check = begin_proof(engine, &p, &store);
+    CHECK_EQ(kb_check_stored(check, NOW, KB_STORE_FAILED, str_of(NULL)), KB_OK);
+    check_step(check, KB_STEP_ALLOW);
+    CHECK_EQ(kb_check_detail(check, &detail), KB_OK);
+    CHECK(str_is(detail, "the proof is not remembered (insecure_dpop_replay)"));
+    kb_check_free(check);
+    kb_engine_free(engine);
+}
+
+
+/* What is refused before its store step asks for none: by who has the token and not the key, for one. */
+
+static void
+test_proof_refused(void)
+{
+    proof_t      p;
+    kb_engine   *engine;
+    kb_decision  decision;
+
+    engine = new_engine(PROOFS "}", (const char *) jwks.bytes);
+
+    set_proof(&p, &dpop_other_proof);
+    decide(engine, &p.facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_RESPOND);
+    CHECK(reason_is(decision.reason, "proof_key_mismatch"));
+    CHECK_EQ(decision.response.status, 401);
+    CHECK(str_is(decision.response.www_authenticate, "DPoP error=\"invalid_dpop_proof\", algs=\"ES256 PS256 EdDSA\""));
+    CHECK(kb_reason_is_binding(decision.reason));
+
+    set_proof(&p, &dpop_proof);
+    p.facts.flags = KB_FACT_EARLY_DATA;
+    decide(engine, &p.facts, &decision);
+    CHECK(decision.step == KB_STEP_RESPOND && reason_is(decision.reason, "early_data"));
+    CHECK_EQ(decision.response.status, 425);
+
+    set_proof(&p, &dpop_proof);
+    p.facts.now_s = NOW + 61;
+    decide(engine, &p.facts, &decision);
+    CHECK(decision.step == KB_STEP_RESPOND && reason_is(decision.reason, "proof_expired"));
+
+    kb_engine_free(engine);
+}
+
+
+/* A client without a nonce gets one with its refusal, which is then more than the usual answer (RFC 9449 section 9). */
+
+static void
+test_proof_nonce(void)
+{
+    kb_str        name, value;
+    proof_t       p;
+    kb_engine    *engine;
+    kb_response   response;
+    kb_decision   decision;
+
+    engine = new_engine(PROOFS ",\"dpop_use_nonce\":true,\"dpop_nonce_secret\":\"0123456789abcdef0123456789abcdef\"}",
+                        (const char *) jwks.bytes);
+    set_proof(&p, &dpop_proof);
+    decide(engine, &p.facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_RESPOND);
+    CHECK(reason_is(decision.reason, "proof_nonce_missing"));
+    CHECK(decision.check != NULL);
+    CHECK_EQ(kb_check_response(decision.check, &response), KB_OK);
+    CHECK_EQ(response.status, 401);
+    CHECK(str_is(response.www_authenticate, "DPoP error=\"use_dpop_nonce\", algs=\"ES256 PS256 EdDSA\""));
+    CHECK_EQ(kb_check_response_header(decision.check, 0, &name, &value), KB_OK);
+    CHECK(str_is(name, "dpop-nonce") && value.len == 54);
+    CHECK_EQ(kb_check_response_header(decision.check, 1, &name, &value), KB_OK);
+    CHECK(str_is(name, "cache-control") && str_is(value, "no-store"));
+    CHECK_EQ(kb_check_response_header(decision.check, 2, &name, &value), KB_E_RANGE);
+    kb_check_free(decision.check);
+    kb_engine_free(engine);
+}
+
+
 int
 main(int argc, char **argv)
 {
@@ -1956,6 +2203,10 @@ main(int argc, char **argv)
     load("client.der", &der);
     load("other.der", &other);
     load("jwks.json", &jwks);
+    load("dpop.header", &dpop_header);
+    load("dpop.proof", &dpop_proof);
+    load("dpop-2.proof", &dpop_2_proof);
+    load("dpop-other.proof", &dpop_other_proof);
     write_active();
 
     run_test("an opaque token is introspected: URL, headers, form, limits", test_introspection_request);
@@ -1986,6 +2237,9 @@ main(int argc, char **argv)
     run_test("kb_engine_publish: sums that processes share", test_publish);
     run_test("kb_engine_counters_name: the same for the same counters", test_counters_name);
     run_test("a page of what engines counted", test_page);
+    run_test("a proof: noted once, by one request", test_proof);
+    run_test("a proof that is refused asks for no store", test_proof_refused);
+    run_test("a nonce comes with the refusal", test_proof_nonce);
     run_test("claims of every kind as text, and none that would split a header", test_claim);
 
     return tests_failed ? 1 : 0;

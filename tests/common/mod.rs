@@ -2,6 +2,8 @@
 //! tests alone.
 #![allow(dead_code)]
 
+pub mod clients;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
@@ -36,9 +38,13 @@ pub fn pkcs8(alg: &str) -> &'static [u8] {
     }
 }
 
-/// The raw JWS signature of `message`.
+/// The raw JWS signature of `message` by the test key of an algorithm.
 pub fn sign(alg: &str, message: &[u8]) -> Vec<u8> {
-    let key = pkcs8(alg);
+    sign_with(alg, pkcs8(alg), message)
+}
+
+/// Likewise by another key.
+pub fn sign_with(alg: &str, key: &[u8], message: &[u8]) -> Vec<u8> {
     let rng = SystemRandom::new();
     let ecdsa = |algorithm| {
         let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, key, &rng).expect("key");
@@ -76,13 +82,18 @@ pub fn sign(alg: &str, message: &[u8]) -> Vec<u8> {
 
 /// The public JWK of the test key of an algorithm, without `kid` and `alg`.
 pub fn jwk(alg: &str) -> Value {
+    jwk_of(alg, pkcs8(alg))
+}
+
+/// Likewise of another key.
+pub fn jwk_of(alg: &str, key: &[u8]) -> Value {
     let rng = SystemRandom::new();
     let ec = |crv: &str, point: &[u8]| {
         let (x, y) = point[1..].split_at(point.len() / 2);
         json!({"kty": "EC", "crv": crv, "x": b64(x), "y": b64(y)})
     };
     let ring_ec = |crv, algorithm| {
-        let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, pkcs8(alg), &rng).expect("key");
+        let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, key, &rng).expect("key");
         ec(crv, pair.public_key().as_ref())
     };
     match alg {
@@ -92,15 +103,15 @@ pub fn jwk(alg: &str) -> Value {
         "ES512" => {
             use aws_lc_rs::signature::{self, KeyPair as _};
             let algorithm = &signature::ECDSA_P521_SHA512_FIXED_SIGNING;
-            let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, pkcs8(alg)).expect("key");
+            let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, key).expect("key");
             ec("P-521", pair.public_key().as_ref())
         }
         "EdDSA" => {
-            let pair = signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8(alg)).expect("key");
+            let pair = signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(key).expect("key");
             json!({"kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key().as_ref())})
         }
         _ => {
-            let pair = signature::RsaKeyPair::from_pkcs8(pkcs8(alg)).expect("key");
+            let pair = signature::RsaKeyPair::from_pkcs8(key).expect("key");
             let components = signature::RsaPublicKeyComponents::<Vec<u8>>::from(pair.public());
             json!({"kty": "RSA", "n": b64(&components.n), "e": b64(&components.e)})
         }

@@ -6,6 +6,7 @@ mod common;
 mod callback;
 mod grants;
 mod logout;
+mod proofs;
 mod reasons;
 mod refresh;
 mod session;

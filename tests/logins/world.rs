@@ -472,6 +472,7 @@ pub struct Ask {
     pub mode: &'static str,
     pub dest: &'static str,
     pub authorization: Option<String>,
+    pub proofs: Vec<String>,
     pub refresh_token: String,
     pub form: String,
     pub early_data: bool,
@@ -489,6 +490,7 @@ pub fn page(target: &str) -> Ask {
         mode: "navigate",
         dest: "document",
         authorization: None,
+        proofs: Vec::new(),
         refresh_token: String::new(),
         form: String::new(),
         early_data: false,
@@ -654,8 +656,11 @@ impl Browser {
     }
 
     pub fn begin(&self, world: &World, engine: &Arc<Engine>, ask: &Ask) -> Check {
-        let cookie = self.header();
+        let (cookie, proof) = (self.header(), ask.proofs.join(", "));
         let http = Http {
+            scheme: b"https",
+            dpop: proof.as_bytes(),
+            dpop_count: ask.proofs.len() as u32,
             method: ask.method.as_bytes(),
             host: ask.host.as_bytes(),
             target: ask.target.as_bytes(),

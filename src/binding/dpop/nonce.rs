@@ -48,3 +48,73 @@ impl Nonces {
 fn mac(key: &Secret, time: [u8; TIME]) -> [u8; MAC] {
     crypto::hmac_sha256(key.expose(), &[CONTEXT, &time].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn nonces(secrets: &[&str]) -> Nonces {
+        let secrets: Vec<_> = secrets.iter().map(|secret| Zeroizing::new((*secret).to_owned())).collect();
+        Nonces::new(&secrets)
+    }
+
+    #[test]
+    fn rfc9449_8_a_a_nonce_tells_its_time_to_whoever_has_the_secret() {
+        let nonces = nonces(&["a"]);
+        for time in [NOW, 0, 1, -1, i64::MIN, i64::MAX] {
+            let nonce = nonces.make(time).expect("a secret");
+            assert_eq!(nonces.time(&nonce), Some(time));
+            assert_eq!(self::nonces(&["b"]).time(&nonce), None);
+            assert_eq!(self::nonces(&["b", "a"]).time(&nonce), Some(time));
+            assert_eq!(self::nonces(&["a", "b"]).time(&nonce), Some(time));
+        }
+    }
+
+    #[test]
+    fn the_first_secret_makes_nonces_and_without_any_there_are_none() {
+        let nonce = nonces(&["new", "old"]).make(NOW).expect("a secret");
+        assert_eq!(nonces(&["new"]).time(&nonce), Some(NOW));
+        assert_eq!(nonces(&["old"]).time(&nonce), None);
+        assert_eq!(nonces(&[]).make(NOW), None);
+        assert_eq!(nonces(&[]).time(&nonce), None);
+    }
+
+    #[test]
+    fn the_mac_is_hmac_of_the_context_and_the_time_and_nothing_less() {
+        let nonce = nonces(&["secret"]).make(NOW).expect("a secret");
+        let octets = b64::decode(nonce.as_bytes()).expect("base64url");
+        let (time, mac) = octets.split_at(TIME);
+        assert_eq!(time, NOW.to_be_bytes());
+        assert_eq!(mac, crypto::hmac_sha256(b"secret", &[b"keybound nonce 1", time].concat()));
+        // A MAC of the same secret about something else.
+        for input in [time.to_vec(), [b"keybound store 1", time].concat()] {
+            let other = b64::encode(&[time, &crypto::hmac_sha256(b"secret", &input)].concat());
+            assert_eq!(nonces(&["secret"]).time(&other), None);
+        }
+    }
+
+    #[test]
+    fn rfc9449_8_1_a_a_nonce_of_another_length_or_form_is_none() {
+        let nonces = nonces(&["a"]);
+        let nonce = nonces.make(NOW).expect("a secret");
+        assert_eq!(nonce.len(), CHARACTERS);
+        for bad in [
+            "",
+            "=",
+            &nonce[1..],
+            &nonce[..53],
+            &format!("{nonce}="),
+            &format!("{nonce}A"),
+            &format!("={}", &nonce[1..]),
+        ] {
+            assert_eq!(nonces.time(bad), None, "{bad}");
+        }
+        for at in 0..nonce.len() {
+            let mut changed = nonce.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(nonces.time(std::str::from_utf8(&changed).expect("ASCII")), None, "{at}");
+        }
+    }
+}
