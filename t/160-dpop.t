@@ -271,7 +271,7 @@ client both:client:phone proof=thief path=/either               -> 401 invalid_t
 --- no_error_log
 [error]
 
-=== TEST 17: 9449-7.1-c, 9449-7.2-c: challenges: what was wrong is told in that of the scheme that was used; one header for all
+=== TEST 17: 9449-7.1-c, 9449-7.2-c: challenges: what was wrong is told in that of the scheme that was used, which is the first; one header for all
 --- engine
 strict = dpop()
 optional = dpop { proof_of_possession_dpop = "optional", realm = "api", dpop_algorithms = { "EdDSA", "ES256" }, scopes_required = { "read" } }
@@ -291,11 +291,11 @@ for (['/', 'no credentials', '401', "DPoP $all"],
      ['/', 'an expired token', '401', "DPoP error=\"invalid_token\", $all", sent('phone', 'old')],
      ['/optional', 'no credentials', '401', "$bearer, $dpop, $algs"],
      ['/optional', 'Bearer', '401', "$bearer, error=\"invalid_token\", $dpop, $algs", sent(undef, 'jkt:phone', scheme => 'Bearer')],
-     ['/optional', 'DPoP', '401', "$bearer, $dpop, error=\"invalid_dpop_proof\", $algs", sent(undef, 'jkt:phone')],
+     ['/optional', 'DPoP', '401', "$dpop, error=\"invalid_dpop_proof\", $algs, $bearer", sent(undef, 'jkt:phone')],
      ['/optional', 'Bearer, without scope', '403', "$bearer, error=\"insufficient_scope\", scope=\"read\", $dpop, $algs", sent(undef, 'poor', scheme => 'Bearer')],
-     ['/optional', 'DPoP, without scope', '403', "$bearer, $dpop, error=\"insufficient_scope\", scope=\"read\", $algs", sent('phone', 'poor_phone', path => '/optional')],
-     ['/silent', 'DPoP', '401', "Bearer, DPoP $all", sent('phone', 'unbound', path => '/silent')],
-     ['/silent', 'DPoP, and a nonce is asked for', '401', "Bearer, DPoP error=\"use_dpop_nonce\", $all", sent('phone', 'jkt:phone', path => '/silent')]) {
+     ['/optional', 'DPoP, without scope', '403', "$dpop, error=\"insufficient_scope\", scope=\"read\", $algs, $bearer", sent('phone', 'poor_phone', path => '/optional')],
+     ['/silent', 'DPoP', '401', "DPoP $all, Bearer", sent('phone', 'unbound', path => '/silent')],
+     ['/silent', 'DPoP, and a nonce is asked for', '401', "DPoP error=\"use_dpop_nonce\", $all, Bearer", sent('phone', 'jkt:phone', path => '/silent')]) {
     my ($path, $name, $status, $challenge, %call) = @$_;
     my $response = call(%call, path => $path);
     is($response->{status}, $status, "$path: $name: status");

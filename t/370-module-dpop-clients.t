@@ -52,17 +52,17 @@ for my $with (@LIBRARIES) {
 === TEST 2: rfc9449-6-b: tokens in other hands: another key, no proof, no DPoP at all, a proof of something else
 --- calls
 - as-jkt:phone path=/jwt proof=phone                             -> 200
-- as-jkt:phone path=/jwt proof=thief                             -> 401 invalid_dpop_proof proof_key_mismatch
+- as-jkt:phone path=/jwt proof=thief                             -> 401 invalid_token proof_key_mismatch
 - as-jkt:phone path=/jwt scheme=DPoP                             -> 401 invalid_dpop_proof proof_missing
 - as-jkt:phone path=/jwt                                         -> 401 invalid_token dpop_scheme_required
 - as-jkt:phone path=/jwt scheme=Bearer proof=phone               -> 401 invalid_token dpop_scheme_required
 - as-jkt:phone path=/jwt proof=phone htm=POST                    -> 401 invalid_dpop_proof proof_method_mismatch
 - as-jkt:phone path=/jwt proof=phone htu=https://api.test/intro  -> 401 invalid_dpop_proof proof_uri_mismatch
 - as-jkt:thief path=/jwt proof=thief                             -> 200
-- as-jkt:thief path=/jwt proof=phone                             -> 401 invalid_dpop_proof proof_key_mismatch
-- opaque-jkt:phone path=/intro proof=thief                       -> 401 invalid_dpop_proof proof_key_mismatch
+- as-jkt:thief path=/jwt proof=phone                             -> 401 invalid_token proof_key_mismatch
+- opaque-jkt:phone path=/intro proof=thief                       -> 401 invalid_token proof_key_mismatch
 - opaque-jkt:phone path=/intro proof=phone                       -> 200
-- opaque-jkt:phone path=/intro proof=thief                       -> 401 invalid_dpop_proof proof_key_mismatch
+- opaque-jkt:phone path=/intro proof=thief                       -> 401 invalid_token proof_key_mismatch
 - opaque-jkt:phone path=/intro scheme=DPoP                       -> 401 invalid_dpop_proof proof_missing
 - opaque-jkt:phone path=/intro                                   -> 401 invalid_token dpop_scheme_required
 - opaque-jkt:phone path=/intro proof=phone htm=POST              -> 401 invalid_dpop_proof proof_method_mismatch
@@ -72,7 +72,7 @@ for my $with (@LIBRARIES) {
 
 === TEST 3: rfc9449-11.1-b: nobody burns the jti of a proof whose key they lack
 --- calls
-- as-jkt:phone path=/jwt proof=thief jti=one  -> 401 invalid_dpop_proof proof_key_mismatch
+- as-jkt:phone path=/jwt proof=thief jti=one  -> 401 invalid_token proof_key_mismatch
 - as-jkt:thief path=/jwt proof=thief jti=one  -> 200
 - as-jkt:phone path=/jwt proof=phone jti=one  -> 200
 - as-jkt:phone path=/jwt proof=phone jti=one  -> 401 invalid_dpop_proof proof_replayed

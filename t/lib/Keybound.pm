@@ -820,13 +820,13 @@ sub check {
     Test::More::is(join(' BUT ', $got, @wrong), $expected, $name);
 }
 
-# All in one header: for each scheme that is accepted, and what was wrong in that of the scheme that was used (RFC 9449 §7.2).
+# All in one header: for each scheme that is accepted, that of the one that was used first, and what was wrong in it (RFC 9449 §7.2).
 sub _challenges {
     my ($used, $error) = @_;
     return join ', ', map {
         my $told = $_ eq $used || @schemes == 1 ? $error : '';
         join ' ', $_, join(', ', grep { length } $realm, $told, $_ eq 'DPoP' ? "algs=\"$algs\"" : '') || ();
-    } @schemes;
+    } sort { ($b eq $used) <=> ($a eq $used) } @schemes;
 }
 
 sub _wrong_answer {

@@ -283,7 +283,10 @@ test_confirmation_match(void)
     check_match("", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
     check_match("{}", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
     check_match("null", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
-    check_match("{\"x5t#S256\":\"" THUMBPRINT "\",\"jkt\":\"x\"}", &rfc8705_der, KB_CERT_DER, "confirmation_unsupported");
+    check_match("{\"x5t#S256\":\"" THUMBPRINT "\",\"jkt\":\"x\"}", &rfc8705_der, KB_CERT_DER, "confirmation_malformed");
+    check_match("{\"x5t#S256\":\"" THUMBPRINT "\",\"jkt\":\"" THUMBPRINT "\"}", &rfc8705_der, KB_CERT_DER,
+                "confirmation_unsupported");
+    check_match("{\"x5t#S256\":\"" THUMBPRINT "\",\"jwk\":{}}", &rfc8705_der, KB_CERT_DER, "confirmation_unsupported");
 
     cnf = str_of(own);
     fill(&reason);
@@ -1378,8 +1381,26 @@ test_http_headers(void)
 
 /* What a proof is held against: each of the members, or all headers; and the numbers beside them. */
 
-#define PROOFS  ",\"proof_of_possession_dpop\":\"optional\",\"public_origin\":\"https://api.example\"," \
-                "\"store_secret\":\"0123456789abcdef0123456789abcdef\""
+#define STORE_SECRET  ",\"store_secret\":\"0123456789abcdef0123456789abcdef\""
+#define PROOFS  ",\"proof_of_possession_dpop\":\"optional\",\"public_origin\":\"https://api.example\"" STORE_SECRET
+
+
+#define check_proof_refused(...)  FROM_HERE(check_proof_refused_(__VA_ARGS__))
+
+
+/* What is told for the log may come with a refusal. */
+
+static void
+check_proof_refused_(const kb_engine *e, const kb_facts *facts, const char *code)
+{
+    kb_decision  decision;
+
+    decide(e, facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_RESPOND);
+    CHECK_EQ(decision.response.status, 401);
+    CHECK(kb_reason_code(decision.reason) != NULL && strcmp(kb_reason_code(decision.reason), code) == 0);
+    kb_check_free(decision.check);
+}
 
 
 static void
@@ -1389,14 +1410,15 @@ test_http_proof(void)
     kb_str      *members[8], proof;
     kb_http      http;
     kb_facts     facts;
-    kb_engine   *made, *behind;
+    kb_engine   *made, *behind, *named;
     kb_header    headers[3];
     kb_decision  decision;
 
     proof = str(&dpop_proof);
     made = engine_with(&bare, PROOFS);
     behind = engine_with(&bare, PROOFS ",\"trusted_ips\":[\"10.0.0.0/8\"]");
-    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP | KB_NEEDS_STORE);
+    named = engine_with(&bare, ",\"proof_of_possession_dpop\":\"optional\",\"trusted_ips\":[\"10.0.0.0/8\"]" STORE_SECRET);
+    CHECK_EQ(kb_engine_needs(made), KB_NEEDS_HTTP | KB_NEEDS_STORE | KB_NEEDS_PROOF);
 
     facts = facts_of(&der, KB_CERT_DER);
     facts.authorization = str(&dpop_header);
@@ -1423,26 +1445,27 @@ test_http_proof(void)
     /* Each of the members counts. */
 
     http.method = str_of("get");
-    check_refused(made, &facts, "proof_method_mismatch", 401);
+    check_proof_refused(made, &facts, "proof_method_mismatch");
     http.method = str_of("GET");
     http.target = str_of("/other");
-    check_refused(made, &facts, "proof_uri_mismatch", 401);
+    check_proof_refused(made, &facts, "proof_uri_mismatch");
     http.target = str_of("/data");
     http.scheme = str_of("http");
-    check_refused(made, &facts, "proof_over_plain_http", 401);
+    check_proof_refused(made, &facts, "proof_over_plain_http");
     http.scheme = str_of(NULL);
-    check_refused(made, &facts, "proof_over_plain_http", 401);
+    check_proof_refused(made, &facts, "proof_over_plain_http");
     http.dpop_n = 2;
     http.scheme = str_of("https");
-    check_refused(made, &facts, "proof_repeated", 401);
+    check_proof_refused(made, &facts, "proof_repeated");
     http.dpop_n = UINT32_MAX;
-    check_refused(made, &facts, "proof_repeated", 401);
-    http.dpop = str_of(NULL);
-    check_refused(made, &facts, "proof_repeated", 401);
+    check_proof_refused(made, &facts, "proof_repeated");
+    http.dpop = str_of("");
+    check_proof_refused(made, &facts, "proof_repeated");
     http.dpop_n = 1;
-    check_refused(made, &facts, "proof_malformed", 401);
+    check_proof_refused(made, &facts, "proof_malformed");
+    http.dpop = str_of(NULL);
     http.dpop_n = 0;
-    check_refused(made, &facts, "proof_missing", 401);
+    check_proof_refused(made, &facts, "proof_missing");
 
     /* Forwarded headers of the proxy, and those of anybody. */
 
@@ -1450,20 +1473,36 @@ test_http_proof(void)
     http.dpop_n = 1;
     http.scheme = str_of("http");
     http.forwarded_proto = str_of("https");
-    check_refused(behind, &facts, "proof_over_plain_http", 401);
+    check_proof_refused(behind, &facts, "proof_over_plain_http");
     http.peer = str_of("10.0.0.1");
     decide(behind, &facts, &decision);
     CHECK_EQ(decision.step, KB_STEP_STORE);
     kb_check_free(decision.check);
-    http.forwarded_prefix = str_of("/base");
-    check_refused(behind, &facts, "proof_uri_mismatch", 401);
-    http.forwarded_prefix = str_of(NULL);
 
-    /* Who forgot to count may have more than one. What is not 0 is of a later header. */
+    /* Without an origin of the operator's, the proxy names all of it. */
+
+    check_proof_refused(named, &facts, "proof_uri_mismatch");
+    http.forwarded_host = str_of("api.example");
+    decide(named, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+    http.forwarded_port = str_of("8443");
+    check_proof_refused(named, &facts, "proof_uri_mismatch");
+    http.forwarded_port = str_of("443");
+    http.forwarded_prefix = str_of("/base");
+    check_proof_refused(named, &facts, "proof_uri_mismatch");
+    http.forwarded_prefix = str_of(NULL);
+    http.forwarded_port = str_of(NULL);
+    http.forwarded_host = str_of(NULL);
+
+    /* Who forgot to count may have more than one, and a number is of something. What is not 0 is of a later header. */
 
     http.dpop_n = 0;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.dpop = str_of("");
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.dpop = str_of(NULL);
+    http.dpop_n = 1;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.dpop = proof;
     http.dpop_n = 1;
@@ -1474,9 +1513,9 @@ test_http_proof(void)
     /* A host of before, whatever is in the bytes behind its struct: it has no proof, and no TLS. */
 
     http.struct_size = offsetof(kb_http, scheme);
-    check_refused(made, &facts, "proof_missing", 401);
+    check_proof_refused(made, &facts, "proof_missing");
     http.struct_size = SIZE_UP_TO(kb_http, form);
-    check_refused(made, &facts, "proof_missing", 401);
+    check_proof_refused(made, &facts, "proof_missing");
     http.struct_size = offsetof(kb_http, dpop_n);
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.struct_size = sizeof(http);
@@ -1518,15 +1557,15 @@ test_http_proof(void)
     kb_check_free(decision.check);
 
     http.headers_n = 2;
-    check_refused(made, &facts, "proof_repeated", 401);
+    check_proof_refused(made, &facts, "proof_repeated");
     headers[1].value = str_of("");
-    check_refused(made, &facts, "proof_repeated", 401);
+    check_proof_refused(made, &facts, "proof_repeated");
     headers[1].name = str_of("D_PoP");
     decide(made, &facts, &decision);
     CHECK_EQ(decision.step, KB_STEP_STORE);
     kb_check_free(decision.check);
     http.headers_n = 0;
-    check_refused(made, &facts, "proof_missing", 401);
+    check_proof_refused(made, &facts, "proof_missing");
 
     /* A token for a proxy is none for the gateway (RFC 9449 section 7.1). */
 
@@ -1535,7 +1574,7 @@ test_http_proof(void)
     headers[1].name = str_of("Proxy-Authorization");
     headers[1].value = str(&dpop_header);
     http.headers_n = 2;
-    check_refused(made, &facts, "no_token", 401);
+    check_proof_refused(made, &facts, "no_token");
     facts.authorization = str(&dpop_header);
     facts.authorization_n = 1;
 
@@ -1550,10 +1589,10 @@ test_http_proof(void)
     headers[2].name = str_of("x_forwarded_proto");
     headers[2].value = str_of("https");
     http.headers_n = 3;
-    check_refused(behind, &facts, "proof_over_plain_http", 401);
+    check_proof_refused(behind, &facts, "proof_over_plain_http");
     http.headers_n = 2;
 
-    /* Either these or the members; a number alone adds to theirs, as for a host that has counted itself. */
+    /* Either these or the members, and their number. */
 
     members[7] = &http.dpop;
 
@@ -1565,17 +1604,27 @@ test_http_proof(void)
     }
 
     http.dpop_n = 1;
-    check_refused(behind, &facts, "proof_repeated", 401);
+    check_invalid_with(behind, &facts, KB_E_ARGUMENT);
 
     /* The token is no bearer token; and where no proof is taken, there is no such scheme. */
 
     http.headers_n = 2;
     http.dpop_n = 0;
     facts.authorization = str(&dpop_bearer);
-    check_refused(behind, &facts, "dpop_scheme_required", 401);
+    check_proof_refused(behind, &facts, "dpop_scheme_required");
+
+    /* No proof is looked for where the scheme is another: not even for what is wrong with it. */
+
+    http.reserved = 1;
+    check_proof_refused(behind, &facts, "dpop_scheme_required");
+    http.reserved = 0;
+    facts.http = NULL;
+    check_proof_refused(behind, &facts, "dpop_scheme_required");
+    facts.http = &http;
     facts.authorization = str(&dpop_header);
     check_refused(bare_engine, &facts, "no_token", 401);
 
+    kb_engine_free(named);
     kb_engine_free(behind);
     kb_engine_free(made);
 }

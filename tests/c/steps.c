@@ -2043,7 +2043,7 @@ test_proof(void)
     };
 
     engine = new_engine(PROOFS "}", (const char *) jwks.bytes);
-    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP | KB_NEEDS_STORE);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP | KB_NEEDS_STORE | KB_NEEDS_PROOF);
     CHECK_EQ(kb_engine_shares(engine), 1);
 
     for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
@@ -2114,7 +2114,7 @@ test_proof(void)
     /* By option a proof is taken that cannot be noted, and the log is told. */
 
     engine = new_engine(PROOFS ",\"insecure_dpop_replay\":true}", (const char *) jwks.bytes);
-    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP | KB_NEEDS_PROOF);
     set_proof(&p, &dpop_proof);
     check = begin_proof(engine, &p, &store);
     CHECK_EQ(kb_check_stored(check, NOW, KB_STORE_FAILED, str_of(NULL)), KB_OK);
@@ -2142,7 +2142,7 @@ test_proof_refused(void)
     CHECK_EQ(decision.step, KB_STEP_RESPOND);
     CHECK(reason_is(decision.reason, "proof_key_mismatch"));
     CHECK_EQ(decision.response.status, 401);
-    CHECK(str_is(decision.response.www_authenticate, "DPoP error=\"invalid_dpop_proof\", algs=\"ES256 PS256 EdDSA\""));
+    CHECK(str_is(decision.response.www_authenticate, "DPoP error=\"invalid_token\", algs=\"ES256 PS256 EdDSA\""));
     CHECK(kb_reason_is_binding(decision.reason));
 
     set_proof(&p, &dpop_proof);

@@ -326,15 +326,31 @@ fn a_proof_with_a_nonce_is_known_until_the_nonce_ends() {
 }
 
 #[test]
-fn a_use_is_not_noted_after_the_window_where_a_slow_one_more_would_find_none() {
-    let engine = || introspecting(|c| c["dpop_proof_lifetime"] = 5.into());
+fn rfc9449_11_1_a_a_proof_whose_window_ended_while_a_server_was_asked_is_refused() {
     let key = Key::new("ES256");
-    let said = || World::saying(json!({"cnf": {"jkt": key.jkt()}, "token_type": "DPoP", "exp": NOW + 600}));
-    let ask = proved(OPAQUE, key.proof(OPAQUE));
-    for (late, expected) in [(5, Reason::Allowed), (6, Reason::ProofExpired), (14, Reason::ProofExpired)] {
-        let mut world = said();
-        let mut check = World::begin(&engine(), &ask);
-        let seen = world.finish(&mut check, NOW + late);
-        assert_eq!((seen.reason, seen.spent().count()), (expected, usize::from(late <= 5)), "{late}");
+    let said = || json!({"exp": NOW + 600, "cnf": {"jkt": key.jkt()}});
+    for (later, expected) in [(60, Reason::Allowed), (61, Reason::ProofExpired), (600, Reason::TokenExpired)] {
+        let mut world = World::saying(said());
+        let mut check = World::begin(&introspecting(|_| {}), &proved(OPAQUE, key.proof(OPAQUE)));
+        let seen = world.finish(&mut check, NOW + later);
+        assert_eq!(
+            (seen.reason, seen.spent().count()),
+            (expected, usize::from(expected == Reason::Allowed)),
+            "{later}"
+        );
+    }
+    // By the time of its nonce, if it has one: the client gets another.
+    for (later, expected) in [(60, Reason::Allowed), (61, Reason::ProofNonceInvalid)] {
+        let engine = introspecting(|c| {
+            c["dpop_use_nonce"] = true.into();
+            c["dpop_nonce_secret"] = SECRET.into();
+        });
+        let mut world = World::saying(said());
+        let first = world.ask(&engine, &proved(OPAQUE, key.proof(OPAQUE)));
+        let nonce = first.header("dpop-nonce").expect("a nonce");
+        let proof = key.proof_with(OPAQUE, |_, c| c["nonce"] = nonce.into());
+        let mut check = World::begin(&engine, &proved(OPAQUE, proof));
+        let seen = world.finish(&mut check, NOW + later);
+        assert_eq!((seen.reason, seen.header("dpop-nonce").is_some()), (expected, later > 60), "{later}");
     }
 }

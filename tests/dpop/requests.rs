@@ -209,7 +209,6 @@ fn rfc9449_7_2_c_where_both_schemes_are_accepted_both_are_offered_and_the_used_o
             (bare(), format!("Bearer, DPoP {ALGS}")),
             (authorized("Basic YTpi"), format!("Bearer, DPoP {ALGS}")),
             (authorized(format!("Bearer {token}")), format!("Bearer {bearer_error}, DPoP {ALGS}")),
-            // Some clients look at the first challenge only.
             (authorized(format!("DPoP {token}")), format!("DPoP {proof_error}, {ALGS}, Bearer")),
             (proved(&token, "x"), format!("DPoP {proof_error}, {ALGS}, Bearer")),
         ] {
@@ -288,22 +287,22 @@ fn claims_go_on_as_headers_beside_the_token() {
 
 #[test]
 fn report_only_lets_all_of_it_through_and_says_what_it_would_have_been() {
-    let plain = engine(|c| c["report_only"] = true.into());
+    let engine = engine(|c| c["report_only"] = true.into());
     let key = Key::new("ES256");
     let token = key.token();
     for (ask, expected) in [
         (authorized(format!("DPoP {token}")), Reason::ProofMissing),
         (authorized(format!("Bearer {token}")), Reason::DpopSchemeRequired),
         (proved(&token, "x"), Reason::ProofMalformed),
-        (proved(&token, Key::new("ES256").proof(&token)), Reason::ProofKeyMismatch),
+        (Ask { method: "POST", ..proved(&token, key.proof(&token)) }, Reason::ProofMethodMismatch),
     ] {
-        let seen = World::new().ask(&plain, &ask);
+        let seen = World::new().ask(&engine, &ask);
         assert_eq!((seen.reason, seen.is_reported), (expected, true));
         assert!(seen.upstream.is_empty() && seen.headers.is_empty());
     }
     let (mut world, ask) = (World::new(), proved(&token, key.proof(&token)));
-    assert!(!world.ask(&plain, &ask).is_reported);
-    let again = world.ask(&plain, &ask);
+    assert!(!world.ask(&engine, &ask).is_reported);
+    let again = world.ask(&engine, &ask);
     assert_eq!((again.reason, again.is_reported), (Reason::ProofReplayed, true));
 }
 
@@ -393,6 +392,8 @@ fn a_configuration_that_could_not_hold_is_refused() {
         ("dpop_nonce_secret", (|c| c["dpop_nonce_secret"] = SECRET[1..].into()) as Change),
         ("dpop_nonce_previous_secrets", |c| c["dpop_nonce_previous_secrets"] = json!([SECRET, &SECRET[1..]])),
         ("dpop_nonce_previous_secrets", |c| c["dpop_nonce_previous_secrets"] = json!(vec![SECRET; 8])),
+        // A client that is not refused would get no nonce.
+        ("report_only", |c| c["report_only"] = true.into()),
     ] {
         let error = nonces(change).expect("an error");
         assert!(error.starts_with(name), "{error}");

@@ -93,6 +93,9 @@ fn a_session_goes_on_with_its_own_token_and_without_a_proof_that_came_beside() {
             assert!(world.server.secrets.iter().any(|secret| secret == seen.bearer()));
             assert_eq!(seen.upstream("dpop"), Some(None));
         }
+        // Nor does the upstream see one that came without a token.
+        let seen = browser.ask(&mut world, &engine, Ask { proofs: vec!["x".into()], ..program("/data") });
+        assert_eq!((seen.reason, seen.upstream("dpop")), (Reason::Allowed, Some(None)));
     }
 }
 
