@@ -174,7 +174,7 @@ options! {
     "downstream_headers_claims" "array of strings or of paths (arrays of strings)" "none" "=" "Claims of an allowed request that its client gets as headers of the response."
     "downstream_headers_names" "array of strings" "none" "=" "The header of each of `downstream_headers_claims`. One that the upstream sent is replaced where the token has the claim, and else left as it is."
     "hide_credentials" "boolean" "`false`" "=" "An allowed request goes to the upstream without its `Authorization` header; without this it has the access token there, also that of a session or a grant. Credentials in the body of a form go on in any case. Kong hides by default and then sends the token again in `upstream_access_token_header`: the upstream sees it in both."
-    "report_only" "boolean" "`false`" "" "For rolling out: what would be refused passes, without claims and headers of its own, and is logged and counted (`decision=\"report\"`) with its reason. Of an engine: a verifier tells its decision all the same."
+    "report_only" "boolean" "`false`" "" "For rolling out, not with `dpop_use_nonce`: what would be refused passes, without claims and headers of its own, and is logged and counted (`decision=\"report\"`) with its reason. Of an engine: a verifier tells its decision all the same."
     "realm" "string" "none" "" "`realm` of the challenge."
     "unauthorized_error_message" "string" "`Unauthorized`" "=" "`message` of the JSON body of a 401."
     "forbidden_error_message" "string" "`Forbidden`" "=" "`message` of the JSON body of a 403."
