@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::login::config::Logins;
 use super::proof::{self, Dpop};
@@ -31,6 +32,10 @@ const MAX_CACHE_ENTRIES: i64 = 1_000_000;
 const MAX_CACHE_BYTES: i64 = 1 << 30;
 /// Largest deadline for a request to an authorization server, in milliseconds.
 const MAX_TIMEOUT: i64 = 60_000;
+/// Shortest secret, in characters: of `openssl rand -base64 32` it has all the strength.
+const MIN_SECRET: usize = 32;
+/// Most secrets of one kind: each is tried.
+const MAX_SECRETS: usize = 8;
 /// Most headers that claims are written to, in each direction.
 const MAX_CLAIM_HEADERS: usize = 32;
 
@@ -401,6 +406,25 @@ impl<'a> Options<'a> {
         match string_array(&value) {
             Some(strings) => Ok(Some(strings)),
             None => self.error(name, "must be an array of at least one string, none of them empty"),
+        }
+    }
+
+    /// A secret, and others that are accepted besides; `None` where there is none.
+    pub(super) fn secrets(&self, name: &str, previous: &str) -> Result<Option<Vec<Zeroizing<String>>>, ConfigError> {
+        let Some(secret) = self.string(name)? else {
+            return Ok(None);
+        };
+        let others = self.strings(previous)?.unwrap_or_default();
+        let secrets: Vec<_> = std::iter::once(secret).chain(others).map(Zeroizing::new).collect();
+        if secrets.len() > MAX_SECRETS {
+            return self.error(previous, format_args!("at most {} entries", MAX_SECRETS.saturating_sub(1)));
+        }
+        match secrets.iter().position(|secret| secret.len() < MIN_SECRET) {
+            Some(place) => self.error(
+                if place == 0 { name } else { previous },
+                format_args!("must have at least {MIN_SECRET} characters (openssl rand -base64 32)"),
+            ),
+            None => Ok(Some(secrets)),
         }
     }
 

@@ -3,7 +3,6 @@
 use core::net::IpAddr;
 
 use ipnet::IpNet;
-use zeroize::Zeroizing;
 
 use super::config::{ConfigError, Options};
 use super::public::Public;
@@ -21,10 +20,6 @@ use crate::steps::{Host, Refusal};
 const MAX_LIFETIME: i64 = 3600;
 /// Largest `dpop_proof_leeway`, in seconds (FAPI 2.0 §5.3.2.1).
 const MAX_LEEWAY: i64 = 60;
-/// Shortest secret, in characters: of `openssl rand -base64 32` it has all the strength.
-const MIN_SECRET: usize = 32;
-/// Most secrets that check nonces: each is tried.
-const MAX_SECRETS: usize = 8;
 
 /// What `proof_of_possession_dpop` switches on.
 const OF_DPOP: [&str; 12] = [
@@ -144,28 +139,15 @@ fn nonces(options: &Options<'_>) -> Result<Option<Nonces>, ConfigError> {
     const USE: &str = "dpop_use_nonce";
     const NAME: &str = "dpop_nonce_secret";
     const PREVIOUS: &str = "dpop_nonce_previous_secrets";
-    let (secret, previous) = (options.string(NAME)?, options.strings(PREVIOUS)?);
     if !options.boolean(USE)? {
-        return match [(NAME, secret.is_some()), (PREVIOUS, previous.is_some())].into_iter().find(|(_, is_set)| *is_set)
-        {
-            Some((name, _)) => options.error(name, "has no effect without dpop_use_nonce"),
+        return match [NAME, PREVIOUS].into_iter().find(|name| options.is_set(name)) {
+            Some(name) => options.error(name, "has no effect without dpop_use_nonce"),
             None => Ok(None),
         };
     }
-    let Some(secret) = secret else {
-        return options.error(NAME, "required by dpop_use_nonce (openssl rand -base64 32): the same on all nodes");
-    };
-    let secrets: Vec<Zeroizing<String>> =
-        std::iter::once(secret).chain(previous.unwrap_or_default()).map(Zeroizing::new).collect();
-    if secrets.len() > MAX_SECRETS {
-        return options.error(PREVIOUS, format_args!("at most {} entries", MAX_SECRETS.saturating_sub(1)));
-    }
-    match secrets.iter().position(|secret| secret.len() < MIN_SECRET) {
-        Some(place) => options.error(
-            if place == 0 { NAME } else { PREVIOUS },
-            format_args!("must have at least {MIN_SECRET} characters (openssl rand -base64 32)"),
-        ),
-        None => Ok(Some(Nonces::new(&secrets))),
+    match options.secrets(NAME, PREVIOUS)? {
+        Some(secrets) => Ok(Some(Nonces::new(&secrets))),
+        None => options.error(NAME, "required by dpop_use_nonce (openssl rand -base64 32): the same on all nodes"),
     }
 }
 

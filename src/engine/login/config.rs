@@ -1,7 +1,5 @@
 //! The part of the configuration that is about logins, sessions and grants.
 
-use zeroize::Zeroizing;
-
 use super::super::config::{ConfigError, Options};
 use super::super::servers::{pairs, url};
 use crate::binding::Policy;
@@ -10,10 +8,6 @@ use crate::session::cookie::SameSite;
 use crate::session::keyring::Keyring;
 use crate::session::{Method, Timeouts};
 
-/// Shortest secret, in characters: of `openssl rand -base64 32` it has all the strength.
-const MIN_SECRET: usize = 32;
-/// Most secrets that open sessions: each is tried.
-const MAX_SECRETS: usize = 8;
 /// Longest `session_*_timeout`, in seconds: a year.
 const MAX_TIMEOUT: i64 = 31_536_000;
 
@@ -247,28 +241,11 @@ fn check_methods(options: &Options<'_>, methods: &[Method], possession: Policy, 
     Ok(())
 }
 
-fn secrets(options: &Options<'_>) -> Result<Keyring, ConfigError> {
+fn sessions(options: &Options<'_>, methods: &[Method]) -> Result<Sessions, ConfigError> {
     const NAME: &str = "session_secret";
-    const PREVIOUS: &str = "session_previous_secrets";
-    let Some(secret) = options.string(NAME)? else {
+    let Some(secrets) = options.secrets(NAME, "session_previous_secrets")? else {
         return options.error(NAME, "required by session in auth_methods (openssl rand -base64 32)");
     };
-    let mut secrets = vec![Zeroizing::new(secret)];
-    secrets.extend(options.strings(PREVIOUS)?.unwrap_or_default().into_iter().map(Zeroizing::new));
-    if secrets.len() > MAX_SECRETS {
-        return options.error(PREVIOUS, format_args!("at most {} entries", MAX_SECRETS.saturating_sub(1)));
-    }
-    match secrets.iter().position(|secret| secret.len() < MIN_SECRET) {
-        Some(place) => options.error(
-            if place == 0 { NAME } else { PREVIOUS },
-            format_args!("must have at least {MIN_SECRET} characters (openssl rand -base64 32)"),
-        ),
-        None => Ok(Keyring::new(&secrets)),
-    }
-}
-
-fn sessions(options: &Options<'_>, methods: &[Method]) -> Result<Sessions, ConfigError> {
-    let keyring = secrets(options)?;
     if !options.is_set("store_secret") {
         return options.error(
             "store_secret",
@@ -329,7 +306,7 @@ fn sessions(options: &Options<'_>, methods: &[Method]) -> Result<Sessions, Confi
     };
     let margin = options.number("refresh_margin", 30, 0..=3600)?;
     let refresh = options.boolean("refresh_tokens")?.then_some(margin);
-    Ok(Sessions { keyring, cookie, audience, in_store, same_site, timeouts, disabled, refresh })
+    Ok(Sessions { keyring: Keyring::new(&secrets), cookie, audience, in_store, same_site, timeouts, disabled, refresh })
 }
 
 fn code(options: &Options<'_>) -> Result<Code, ConfigError> {
