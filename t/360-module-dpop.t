@@ -261,7 +261,7 @@ for my $h2 (0, 1) {
 === TEST 9: rfc9449-4.3-9: the origin is the operator's: what Host says chooses among several, and is no new one; an absolute target is not another
 --- engine
 kb: { DPOP }
-many: { "proof_of_possession_dpop": "strict", "public_origin": ["https://api.test", "https://two.test:8443"] }
+many: { "proof_of_possession_dpop": "strict", "public_origin": ["https://api.test", "https://two.test:8443", "https://two.test.example:8443"] }
 prefix: { DPOP, "public_path_prefix": "/base" }
 --- tls
 server_name api.test two.test evil.test;
@@ -285,6 +285,8 @@ is(raw('/many', 'evil.test', 'https://evil.test/many'), '401 proof_uri_mismatch'
 is(raw('https://api.test/many', 'api.test', 'https://api.test/many'), '200', 'an absolute target');
 is(raw('https://two.test:8443/many', 'api.test', 'https://api.test/many'), '401 proof_uri_mismatch', 'that is not of its Host');
 is(raw('https://two.test:8443/many', 'api.test', 'https://two.test:8443/many'), '401 proof_uri_mismatch', 'neither');
+is(raw('https://two.test:8443/many', 'two.test.example:8443', 'https://two.test.example:8443/many'), '401 proof_uri_mismatch', 'nor one that only begins so');
+is(raw('/many', 'two.test.example:8443', 'https://two.test.example:8443/many'), '200', 'its twin');
 is(raw('https://evil.test/', 'api.test', 'https://api.test/'), '200', 'of one origin, it is not looked at either');
 is(raw('https://evil.test/', 'api.test', 'https://evil.test/'), '401 proof_uri_mismatch', 'and makes no other');
 is(raw('/prefix', 'api.test', 'https://api.test/base/prefix'), '200', 'with the prefix');
