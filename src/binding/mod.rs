@@ -297,4 +297,11 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn rfc9449_7_1_a_what_is_still_to_be_proved_is_not_bound() {
+        let key = Thumbprint::parse(OWN).expect("43 characters");
+        assert_eq!(Held::ToProve(key).bound().err(), Some(Reason::ProofMissing));
+        assert!(Held::Bound(Bound(())).bound().is_ok());
+    }
 }

@@ -236,7 +236,7 @@ impl PublicKey {
             return Err(KeyError::CoordinateSize);
         }
         let point = [&[4u8], x, y].concat();
-        Self::prepare(curve.algorithm(), &point)
+        Self::prepare(curve.algorithm(), point)
     }
 
     /// An Ed25519 key of 32 octets (RFC 8037 §2).
@@ -244,16 +244,16 @@ impl PublicKey {
         if x.len() != 32 {
             return Err(KeyError::CoordinateSize);
         }
-        Self::prepare(Algorithm::EdDsa, x)
+        Self::prepare(Algorithm::EdDsa, x.to_vec())
     }
 
-    fn prepare(algorithm: Algorithm, bytes: &[u8]) -> Result<PublicKey, KeyError> {
+    fn prepare(algorithm: Algorithm, bytes: Vec<u8>) -> Result<PublicKey, KeyError> {
         let parameters = parameters(algorithm).ok_or(KeyError::Refused)?;
         #[cfg(not(feature = "aws-lc"))]
         return Ok(PublicKey(Prepared::Other(algorithm, signature::UnparsedPublicKey::new(parameters, bytes.into()))));
         #[cfg(feature = "aws-lc")]
         {
-            let key = signature::ParsedPublicKey::new(parameters, bytes).map_err(|_| KeyError::Refused)?;
+            let key = signature::ParsedPublicKey::new(parameters, &bytes).map_err(|_| KeyError::Refused)?;
             Ok(PublicKey(Prepared(vec![(algorithm, key)])))
         }
     }

@@ -207,14 +207,15 @@ impl Dpop {
     /// What the upstream gets of a token and its proof: the token by itself, since nobody can use the proof once more; unless the operator
     /// wants both as they came. A proof goes with no other token than its own.
     pub(super) fn change(&self, changes: &mut Changes, token: &[u8], hides: bool, is_own: bool) {
+        // It is a token68, which is ASCII.
+        let with = |scheme: &str| std::str::from_utf8(token).ok().map(|token| [scheme, token].concat());
         if !self.as_bearer && !hides && !is_own {
             if changes.request.iter().any(|(name, _)| &**name == AUTHORIZATION) {
-                changes.set(AUTHORIZATION, Some(format!("DPoP {}", String::from_utf8_lossy(token))));
+                changes.set(AUTHORIZATION, with("DPoP "));
             }
             return;
         }
-        let bearer = (!hides).then(|| format!("Bearer {}", String::from_utf8_lossy(token)));
-        changes.set(AUTHORIZATION, bearer);
+        changes.set(AUTHORIZATION, with("Bearer ").filter(|_| !hides));
         changes.set("dpop", None);
     }
 }

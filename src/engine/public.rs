@@ -1,6 +1,7 @@
 //! Under which URI the client addressed a request: what the operator says, and for those that are trusted what their headers say.
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 
 use ipnet::IpNet;
 
@@ -79,19 +80,20 @@ impl Public {
             return Err(Reason::ProofOverPlainHttp);
         }
         let authority = match self.authorities.as_slice() {
-            [one] => Some(one.clone()),
+            [one] => Some(Cow::from(one.as_str())),
             all => {
                 let named = self.named(http, is_trusted);
-                named.filter(|named| if all.is_empty() { is_trusted } else { all.contains(named) })
+                named.filter(|named| if all.is_empty() { is_trusted } else { all.contains(named) }).map(Cow::from)
             }
         };
         let prefix = match &self.prefix {
-            Some(prefix) => Some(prefix.clone()),
+            Some(prefix) => Some(Cow::from(prefix.as_str())),
             // Many proxies leave this header as the client sent it: who names the origin names the prefix.
             None if is_trusted && self.authorities.is_empty() && !http.forwarded_prefix.is_empty() => {
-                text(http.forwarded_prefix).and_then(uri::path).map(|path| path.trim_end_matches('/').to_owned())
+                let path = text(http.forwarded_prefix).and_then(uri::path);
+                path.map(|path| path.trim_end_matches('/').to_owned().into())
             }
-            None => Some(String::new()),
+            None => Some(Cow::default()),
         };
         // A request target is not empty and has no fragment (RFC 9112 §3.2): an upstream may take one for a part of the path.
         let is_target = |target: &&str| target.starts_with('/') && !target.contains('#');
@@ -140,7 +142,8 @@ impl Public {
             return self.trusts_unix;
         }
         // On a socket for both, IPv4 comes as IPv6.
-        peer.parse::<IpAddr>().is_ok_and(|peer| self.trusted.iter().any(|net| net.contains(&peer.to_canonical())))
+        let trusts = |peer: IpAddr| self.trusted.iter().any(|net| net.contains(&peer.to_canonical()));
+        !self.trusted.is_empty() && peer.parse().is_ok_and(trusts)
     }
 }
 

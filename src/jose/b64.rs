@@ -44,6 +44,11 @@ pub(crate) fn encode(input: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(input)
 }
 
+/// Encodes behind what is there.
+pub(crate) fn encode_to(input: &[u8], out: &mut String) {
+    URL_SAFE_NO_PAD.encode_string(input, out);
+}
+
 /// Encodes a SHA-256 value.
 pub(crate) fn encode_sha256(input: &[u8; 32]) -> [u8; 43] {
     let mut out = [0; 43];

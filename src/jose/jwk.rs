@@ -223,7 +223,7 @@ fn parse(jwk: &Object<'_>) -> Result<(Key, Parameters), String> {
 /// The members that make a public key what it is (RFC 7638 §3.2), decoded.
 enum Parameters {
     Rsa { n: Vec<u8>, e: Vec<u8> },
-    Ec { curve: Curve, crv: String, x: Vec<u8>, y: Vec<u8> },
+    Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
     Ed25519 { x: Vec<u8> },
 }
 
@@ -245,7 +245,6 @@ impl Parameters {
                 let crv = text("crv")?;
                 Ok(Parameters::Ec {
                     curve: Curve::from_name(crv).ok_or_else(|| unsupported(crv))?,
-                    crv: crv.to_owned(),
                     x: bytes("x")?,
                     y: bytes("y")?,
                 })
@@ -329,17 +328,23 @@ fn check_public(jwk: &Object<'_>) -> Result<(), String> {
 impl Parameters {
     /// RFC 7638 §3: members in lexicographic order, values encoded anew: one key, one thumbprint.
     fn thumbprint(&self) -> [u8; 32] {
-        let canonical = match self {
-            Parameters::Rsa { n, e } => format!(
-                r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
-                b64::encode(crypto::strip_zeros(e)),
-                b64::encode(crypto::strip_zeros(n))
-            ),
-            Parameters::Ec { crv, x, y, .. } => {
-                format!(r#"{{"crv":"{crv}","kty":"EC","x":"{}","y":"{}"}}"#, b64::encode(x), b64::encode(y))
-            }
-            Parameters::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::encode(x)),
+        let mut canonical = String::with_capacity(160);
+        let mut put = |texts: &[&str], value: &[u8]| {
+            texts.iter().for_each(|text| canonical.push_str(text));
+            b64::encode_to(value, &mut canonical);
         };
+        match self {
+            Parameters::Rsa { n, e } => {
+                put(&[r#"{"e":""#], crypto::strip_zeros(e));
+                put(&[r#"","kty":"RSA","n":""#], crypto::strip_zeros(n));
+            }
+            Parameters::Ec { curve, x, y } => {
+                put(&[r#"{"crv":""#, curve.name(), r#"","kty":"EC","x":""#], x);
+                put(&[r#"","y":""#], y);
+            }
+            Parameters::Ed25519 { x } => put(&[r#"{"crv":"Ed25519","kty":"OKP","x":""#], x),
+        }
+        canonical.push_str(r#""}"#);
         crypto::sha256(canonical.as_bytes())
     }
 }

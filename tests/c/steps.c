@@ -2144,17 +2144,20 @@ test_proof_refused(void)
     CHECK_EQ(decision.response.status, 401);
     CHECK(str_is(decision.response.www_authenticate, "DPoP error=\"invalid_token\", algs=\"ES256 PS256 EdDSA\""));
     CHECK(kb_reason_is_binding(decision.reason));
+    kb_check_free(decision.check);
 
     set_proof(&p, &dpop_proof);
     p.facts.flags = KB_FACT_EARLY_DATA;
     decide(engine, &p.facts, &decision);
     CHECK(decision.step == KB_STEP_RESPOND && reason_is(decision.reason, "early_data"));
     CHECK_EQ(decision.response.status, 425);
+    kb_check_free(decision.check);
 
     set_proof(&p, &dpop_proof);
     p.facts.now_s = NOW + 61;
     decide(engine, &p.facts, &decision);
     CHECK(decision.step == KB_STEP_RESPOND && reason_is(decision.reason, "proof_expired"));
+    kb_check_free(decision.check);
 
     kb_engine_free(engine);
 }

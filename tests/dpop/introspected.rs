@@ -5,7 +5,7 @@ use keybound::steps::StoreOperation;
 use serde_json::{Value, json};
 
 use crate::common::{CLIENT_A, NOW, x5t};
-use crate::world::{Ask, Key, OPAQUE, World, authorized, introspecting, proved};
+use crate::world::{Ask, Key, OPAQUE, SECRET, World, authorized, introspecting, proved};
 
 /// What a request with an opaque token and a proof by this key gets, if the server says this.
 fn decide(key: &Key, said: Value) -> Reason {
@@ -115,6 +115,18 @@ fn whoever_has_no_proof_that_could_pass_causes_no_request() {
         assert_eq!((seen.reason, seen.fetched.len(), seen.stored.len()), (expected, 0, 0));
     }
     assert_eq!(world.ask(&engine, &proved(OPAQUE, key.proof(OPAQUE))).fetched.len(), 1);
+    // Nor who has no nonce that is good.
+    let engine = introspecting(|c| {
+        c["dpop_use_nonce"] = true.into();
+        c["dpop_nonce_secret"] = SECRET.into();
+    });
+    let seen = world.ask(&engine, &proved(OPAQUE, key.proof(OPAQUE)));
+    assert_eq!((seen.reason, seen.fetched.len()), (Reason::ProofNonceMissing, 0));
+    let nonce = seen.header("dpop-nonce").expect("a nonce");
+    let proof = key.proof_with(OPAQUE, |_, c| c["nonce"] = nonce.into());
+    let late = world.ask(&engine, &Ask { now: NOW + 61, ..proved(OPAQUE, proof.clone()) });
+    assert_eq!((late.reason, late.fetched.len()), (Reason::ProofNonceInvalid, 0));
+    assert_eq!(world.decide(&engine, &proved(OPAQUE, proof)), Reason::Allowed);
 }
 
 #[test]
@@ -142,6 +154,31 @@ fn a_jwt_that_is_asked_about_is_bound_by_both_and_they_must_agree() {
         assert_eq!(seen.reason, expected);
         assert_eq!(seen.spent().count(), usize::from(expected == Reason::Allowed));
     }
+}
+
+#[test]
+fn a_jwt_that_is_bound_to_a_certificate_may_be_bound_to_a_key_by_what_its_server_says() {
+    let key = Key::new("ES256");
+    let token = key.token_with(|c| c["cnf"] = json!({"x5t#S256": x5t(CLIENT_A)}));
+    let decide = |certificate, proof: String| {
+        let engine = introspecting(|c| {
+            c["jwks"] = crate::common::jwks();
+            c["auth_methods"] = json!(["bearer", "introspection"]);
+            c["introspect_jwt_tokens"] = true.into();
+            c["proof_of_possession_mtls"] = "optional".into();
+            c["proof_of_possession_dpop"] = "optional".into();
+        });
+        let said = json!({"exp": NOW + 600, "cnf": {"jkt": key.jkt()}});
+        let mut ask = Ask { certificate, ..authorized(format!("Bearer {token}")) };
+        if !proof.is_empty() {
+            ask.proofs.push(proof);
+        }
+        World::saying(said).decide(&engine, &ask)
+    };
+    // The JWT alone would pass with its certificate.
+    assert_eq!(decide(Some(CLIENT_A), String::new()), Reason::DpopSchemeRequired);
+    assert_eq!(decide(Some(CLIENT_A), key.proof(&token)), Reason::DpopSchemeRequired);
+    assert_eq!(decide(None, String::new()), Reason::CertificateMissing);
 }
 
 #[test]

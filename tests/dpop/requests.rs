@@ -345,11 +345,12 @@ fn a_configuration_that_could_not_hold_is_refused() {
         Engine::new(&config).err().map(|e| e.to_string())
     };
     assert_eq!(refused(|_| {}), None);
-    let cases: [(&str, Change); 24] = [
+    let cases: [(&str, Change); 25] = [
         ("store_secret", |c| without(c, "store_secret")),
         ("public_origin", |c| without(c, "public_origin")),
         ("public_origin", |c| c["public_origin"] = "http://api.test".into()),
         ("public_origin", |c| c["public_origin"] = "https://api.test/base".into()),
+        ("public_origin", |c| c["public_origin"] = "https://api.test/base/".into()),
         ("public_origin", |c| c["public_origin"] = "https://api.test/?a".into()),
         ("public_origin", |c| c["public_origin"] = "https://api.test?".into()),
         ("public_origin", |c| c["public_origin"] = "https://u@api.test".into()),

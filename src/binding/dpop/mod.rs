@@ -267,3 +267,56 @@ impl Proved {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The request of RFC 9449 §7.1, with the key of figure 9.
+    const PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
+    const JKT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    const NOW: i64 = 1_562_262_618;
+
+    fn read(count: u32, nonces: Option<Nonces>) -> Result<Offered, Reason> {
+        let proofs = Proofs { algorithms: vec![Algorithm::Es256], lifetime: 60, leeway: 5, nonces };
+        let given = Given {
+            proof: PROOF.as_bytes(),
+            count,
+            method: b"GET",
+            uri: "https://resource.example.org/protectedresource",
+            token: b"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU",
+            now: NOW,
+        };
+        proofs.read(&given).map_err(|refusal| refusal.reason)
+    }
+
+    fn key(jkt: &str) -> Thumbprint {
+        Thumbprint::parse(jkt).expect("43 characters")
+    }
+
+    #[test]
+    fn rfc9449_4_3_12b_nothing_is_proved_for_another_key() {
+        let offered = read(1, None).unwrap_or_else(|reason| panic!("{reason:?}"));
+        let proved = offered.prove(&key(JKT)).unwrap_or_else(|reason| panic!("{reason:?}"));
+        assert_eq!((proved.name[0], proved.until, proved.is_ageing), (key(JKT).0, NOW + 60, false));
+        let other = key("fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo");
+        assert_eq!(offered.check_key(&other).err(), Some(Reason::ProofKeyMismatch));
+        assert_eq!(offered.prove(&other).err(), Some(Reason::ProofKeyMismatch));
+    }
+
+    #[test]
+    fn rfc9449_4_3_1_none_is_missing_and_two_are_one_too_many() {
+        assert!(read(1, None).is_ok());
+        assert_eq!(read(0, None).err(), Some(Reason::ProofMissing));
+        assert_eq!(read(2, None).err(), Some(Reason::ProofRepeated));
+    }
+
+    #[test]
+    fn rfc9449_11_1_a_use_is_bound_to_what_the_store_knows() {
+        let proved = read(1, None).and_then(|offered| offered.prove(&key(JKT)));
+        let proved = proved.unwrap_or_else(|reason| panic!("{reason:?}"));
+        assert!(proved.bound(Use::First).is_ok() && proved.bound(Use::Ignored).is_ok());
+        assert_eq!(proved.bound(Use::Again).err(), Some(Reason::ProofReplayed));
+        assert_eq!(proved.bound(Use::Unknown).err(), Some(Reason::StoreUnavailable));
+    }
+}
