@@ -75,7 +75,7 @@ ask() {
   [ "$status ${why:--}" = "$3 ${4:--}" ] || result=WRONG
   case $status:$challenge:$why in
     200::) reached || result=WRONG ;;
-    401:DPoP*'error="invalid_token"'*:*_required) ;;
+    401:DPoP*'error="invalid_token"'*:*_required | 401:DPoP*'error="invalid_token"'*:proof_key_mismatch) ;;
     401:DPoP*'error="use_dpop_nonce"'*:proof_nonce_*) ;;
     401:DPoP*'error="invalid_dpop_proof"'*:proof_*) ;;
     401:Bearer*'error="invalid_token"'*:*) ;;
