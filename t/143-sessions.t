@@ -450,7 +450,7 @@ tampered(0);
 === TEST 10: the session's cookie beside those of the upstream, which gets its own back and none of ours
 --- engine
 kb = logins { auth_methods = { "session", "bearer" }, redirect_uri = cjson.null, scopes = cjson.null, session_bind_certificate = cjson.null, client_id = cjson.null, client_auth = cjson.null,
-    tls_client_auth_cert_id = cjson.null, client_certificates = cjson.null, session_idling_timeout = 4 }
+    tls_client_auth_cert_id = cjson.null, client_certificates = cjson.null }
 bare = logins({ auth_methods = { "session", "bearer" }, redirect_uri = cjson.null, scopes = cjson.null, session_bind_certificate = cjson.null, client_id = cjson.null,
     client_auth = cjson.null, tls_client_auth_cert_id = cjson.null, client_certificates = cjson.null, session_cookie_name = "__Host-bare" }, { store = "logins", ctx = false })
 --- servers

@@ -235,12 +235,12 @@ for my $path ('/', '/broken', '/gone', '/out') {
 === TEST 9: a zone full of proofs: the next one is refused with 503, none that was used is forgotten before its time, and then there is room
 --- zone: 40k
 --- engine
-kb: { DPOP, "dpop_proof_lifetime": 15, "dpop_proof_leeway": 0, "keys_max_age": 60 }
+kb: { DPOP, "dpop_proof_lifetime": 30, "dpop_proof_leeway": 0, "keys_max_age": 60 }
 --- run
 my @used = map { { sent('phone', 'mine') } } 1 .. 40;
 my $begun = time;
 is(comes_of(%$_), '200', 'passes') for @used;
-my $seen = many(200, '/');
+my $seen = many(280, '/');
 cmp_ok($seen->{200}, '>=', 50, 'some more pass: ' . json($seen));
 is(join(' ', sort keys %$seen), '200 503', 'and then none');
 like(whole_log(), qr/keybound: the shared store failed: keybound_zone "kb" is full: make it larger/, 'the log says so');
@@ -248,9 +248,9 @@ log_mark();
 my $response = call(sent('phone', 'mine'));
 is(join(' ', $response->{status}, reasons(), header($response, 'Retry-After')), '503 503 store_unavailable 5', 'refused');
 is(comes_of(%$_), '401 proof_replayed', 'every one that was used is known') for @used;
-cmp_ok(time - $begun, '<', 14, 'all of this before any of them ended') or diag('the machine is too slow for this test');
+cmp_ok(time - $begun, '<', 29, 'all of this before any of them ended') or diag('the machine is too slow for this test');
 is(comes_of(token => 'mine'), '401 dpop_scheme_required', 'other refusals are as ever');
-pause($begun + 36 - time);
+pause(32);
 my $again = many(60, '/');
 is(json($again), '{"200":60}', 'room again');
 --- timeout: 90
@@ -313,7 +313,7 @@ my @cookies = map { header(call(path => '/web', authorization => $ALICE), 'Set-C
 is(scalar @cookies, 4, 'four sessions');
 my @used = map { { sent('phone', 'mine') } } 1 .. 5;
 is(comes_of(%$_), '200', 'a proof') for @used;
-my $seen = many(900, '/');
+my $seen = many(1000, '/');
 is(join(' ', sort keys %$seen), '200 503', 'the zone is full: ' . json($seen));
 is(comes_of(path => '/web', headers => ["Cookie: $_"]), '200', 'the session goes on') for @cookies;
 is(comes_of(%$_), '401 proof_replayed', 'and the proof is known') for @used;
@@ -330,7 +330,7 @@ web: web { "auth_methods": ["session", "password"], "redirect_uri": null, "sessi
 our $ALICE = 'Basic ' . MIME::Base64::encode_base64('alice:alice-password', '');
 my $begins = sub { return scalar grep { /^__Host-session=/ } header(call(path => '/web', authorization => $ALICE), 'Set-Cookie') };
 is($begins->(), 1, 'a session begins');
-my $seen = many(230, '/');
+my $seen = many(260, '/');
 is(join(' ', sort keys %$seen), '200 503', 'the zone is full: ' . json($seen));
 # A page of the other ones may have a place left.
 my $n = 0;
