@@ -142,14 +142,21 @@ for my $tls ('1.2', '1.3') {
 ssl_session_cache shared:tls:1m;
 --- tls
 ssl_early_data on;
+add_header X-Early $ssl_early_data always;
 --- run
-my $session = "$RUN/early-session";
-is(s_client(cert => 'client', token => 'bound', tls => '1.3', save => $session)->{status}, 200, 'a full handshake');
-log_mark();
-my $response = s_client(cert => 'client', token => 'bound', tls => '1.3', resume => $session, early => 1);
-# Under valgrind nginx may be so slow that the handshake is complete when it looks at the request: then the key is proved.
-my $early = $ENV{TEST_NGINX_USE_VALGRIND} ? qr/^(?:425 425 early_data|200 ?)$/ : qr/^425 425 early_data$/;
-like(join(' ', $response->{status}, reasons()), $early, 'early');
+my ($session, $response, $got) = "$RUN/early-session";
+# Each session can send early data once. Where nginx is slow, the handshake is over before it reads the request: then the key is proved.
+for (1 .. 30) {
+    is(s_client(cert => 'client', token => 'bound', tls => '1.3', save => $session)->{status}, 200, 'a full handshake');
+    log_mark();
+    $response = s_client(cert => 'client', token => 'bound', tls => '1.3', resume => $session, early => 1);
+    $got = join ' ', $response->{status}, reasons();
+    last if header($response, 'X-Early');
+}
+SKIP: {
+    skip 'valgrind is too slow for it', 1 if $ENV{TEST_NGINX_USE_VALGRIND} && $got =~ /^200/;
+    is($got, '425 425 early_data', 'early');
+}
 log_mark();
 check(scalar s_client(cert => 'client', token => 'bound', tls => '1.3', resume => $session), '200', 'not early');
 --- no_error_log
