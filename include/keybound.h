@@ -158,6 +158,10 @@
 // for its size, where the scheme is not `DPoP`.
 #define KB_NEEDS_LOGIN 32
 
+// `kb_engine_needs()`: `DPoP-Nonce` is to be removed from what the upstream answers: clients would take its nonces for this engine's, which
+// they are given by `kb_check_response_header()`.
+#define KB_NEEDS_FILTER 64
+
 // `kb_answer.outcome`: a complete answer, whatever its status.
 #define KB_FETCH_ANSWERED 1
 
@@ -355,6 +359,9 @@ typedef struct kb_http {
   uint32_t dpop_n;
   // 0
   uint32_t reserved;
+  // When this very request was let through before, Unix seconds: its proof is held against that time, whatever the upstream took before it
+  // redirected the request; 0: it was not let through yet
+  int64_t passed_s;
 } kb_http;
 
 // The facts of one request. Set all of it to 0 first, then `struct_size`.
@@ -398,8 +405,8 @@ typedef struct kb_decision {
   struct kb_response response;
   // A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
   // (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail or headers of a refusal.
-  // Not NULL where a request passes and claims or headers were asked for, and with `KB_NEEDS_HTTP` where any passes. Free it with
-  // `kb_check_free()`
+  // Not NULL where a request passes and claims or headers were asked for, or by a proof, and with `KB_NEEDS_LOGIN` where any passes. Free
+  // it with `kb_check_free()`
   struct kb_check *check;
   // The first four octets of the token's SHA-256, for the log: 0 where the reason is `KB_REASON_ALLOWED`, or there is no token
   uint32_t token_id;
@@ -835,8 +842,8 @@ uint32_t kb_engine_shares(const struct kb_engine *engine);
 // What the engine needs of a host besides the facts that each request has.
 //
 // # Returns
-// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE`, `KB_NEEDS_FETCH`, `KB_NEEDS_PROOF` and `KB_NEEDS_LOGIN`, as far as they apply; 0 for NULL
-// and after an internal error.
+// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE`, `KB_NEEDS_FETCH`, `KB_NEEDS_PROOF`, `KB_NEEDS_LOGIN` and `KB_NEEDS_FILTER`, as far as
+// they apply; 0 for NULL and after an internal error.
 //
 // # Safety
 // `engine` is NULL, or came from `kb_engine_new()` and is not freed.

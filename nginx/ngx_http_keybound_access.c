@@ -324,10 +324,10 @@ ngx_http_keybound_log(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx, ngx_u
 }
 
 
-/* Sets a header of the response, whatever is there under its name; cookies are added. */
+/* Takes a header out of the response; cookies stay. */
 
-static ngx_table_elt_t *
-ngx_http_keybound_say(ngx_http_request_t *r, kb_str name, kb_str value)
+static void
+ngx_http_keybound_unsay(ngx_http_request_t *r, kb_str name)
 {
     kb_str            cookie = ngx_http_keybound_text("set-cookie");
     ngx_list_part_t  *part;
@@ -338,6 +338,17 @@ ngx_http_keybound_say(ngx_http_request_t *r, kb_str name, kb_str value)
             h->hash = 0;
         }
     }
+}
+
+
+/* Sets a header of the response, whatever is there under its name; cookies are added. */
+
+static ngx_table_elt_t *
+ngx_http_keybound_say(ngx_http_request_t *r, kb_str name, kb_str value)
+{
+    ngx_table_elt_t  *h;
+
+    ngx_http_keybound_unsay(r, name);
 
     h = ngx_list_push(&r->headers_out.headers);
 
@@ -450,11 +461,16 @@ ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         }
 
         ngx_http_keybound_log(r, ctx, NGX_LOG_WARN, "reported");
+        return NGX_DECLINED;
+    }
 
-    } else if (ngx_http_keybound_drop_proof(ctx) != NGX_OK) {
+    ctx->passed = ctx->passed ? ctx->passed : ngx_time();
+
+    if (ngx_http_keybound_drop_proof(ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
-    } else if (ctx->check) {
+    if (ctx->check) {
         if (kb_check_detail(ctx->check, &value) == KB_OK && value.ptr) {
             ngx_http_keybound_log(r, ctx, NGX_LOG_NOTICE, "note");
         }
@@ -543,6 +559,7 @@ ngx_http_keybound_header_filter(ngx_http_request_t *r)
 {
     kb_str                    name, value, token = ngx_http_keybound_text("refresh-token");
     kb_str                    cache = ngx_http_keybound_text("Cache-Control"), no_store = ngx_http_keybound_text("no-store");
+    kb_str                    nonce = ngx_http_keybound_text("DPoP-Nonce");
     ngx_str_t                 key;
     ngx_uint_t                i;
     ngx_http_keybound_ctx_t  *ctx = r == r->main ? ngx_http_keybound_ctx(r) : NULL;
@@ -557,6 +574,10 @@ ngx_http_keybound_header_filter(ngx_http_request_t *r)
 
     if (ctx && ctx->challenge && r->headers_out.www_authenticate && r->headers_out.www_authenticate->hash == 0) {
         ctx->challenge->hash = 0;
+    }
+
+    if (ctx && (ctx->engine->needs & KB_NEEDS_FILTER)) {
+        ngx_http_keybound_unsay(r, nonce);
     }
 
     for (i = 0; ctx && ctx->check && kb_check_response_header(ctx->check, i, &name, &value) == KB_OK; i++) {

@@ -804,3 +804,6 @@ keybound.new: downstream_headers_names: must have one name for each entry of dow
 { client_id = { "a", "b" } } => client_id: an array must have exactly one entry: keybound has one client for each issuer (issuers_allowed has others)
 { groups_required = { "a", "[b" } } => groups_required[1]: not valid JSON at line 1 column 2
 { downstream_headers_claims = { "a" }, downstream_headers_names = { "Content-Length" } } => downstream_headers_names: Content-Length cannot be set from a claim
+{ downstream_headers_claims = { "a" }, downstream_headers_names = { "DPoP-Nonce" } } => downstream_headers_names: DPoP-Nonce cannot be set from a claim
+{ upstream_headers_claims = { "a" }, upstream_headers_names = { "DPoP" } } => upstream_headers_names: DPoP cannot be set from a claim
+{ upstream_headers_claims = { "a" }, upstream_headers_names = { "X-Forwarded-Proto" } } => upstream_headers_names: X-Forwarded-Proto cannot be set from a claim

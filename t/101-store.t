@@ -369,9 +369,27 @@ say(s:get("k"))
 --- init
 write_file("$RUN/redis.pid", main::redis_pid());
 --- run
-says('stored', "failed redis 127.0.0.1:$PORTS{REDIS}: timeout", 'true', 'stored', 'found second', 'found first');
+says('stored', "failed redis 127.0.0.1:$PORTS{REDIS}: AUTH: timeout", 'true', 'stored', 'found second', 'found first');
 
-=== TEST 11: replies that are errors: read-only, of another type, loading, full
+=== TEST 11: a Redis that is late once, or whose connection died in the pool, is asked again at once
+--- lua
+local s = redis { timeout = 200, pool_size = 1 }
+say(s:put("k", "v", 60))
+os.execute("(sleep 0.3; kill -CONT $(cat $RUN/redis.pid)) & kill -STOP $(cat $RUN/redis.pid)")
+say(s:get("k"))
+say(s:add("k", "other", 60))
+local red = require("resty.keybound.store") and assert(s.client:new())
+red:connect("127.0.0.1", $REDIS)
+red:auth("secret")
+red:client("kill", "type", "normal", "skipme", "yes")
+red:close()
+say(s:get("k"))
+--- init
+write_file("$RUN/redis.pid", main::redis_pid());
+--- run
+says('stored', 'found v', 'exists', 'found v');
+
+=== TEST 12: replies that are errors: read-only, of another type, loading, full
 --- lua
 local s = redis()
 say(s:put("k", "v", 60))
@@ -387,7 +405,7 @@ like(call(plain => 1, path => '/t')->{body}, qr/^\Q$at\E READONLY You can't writ
 start_redis();
 says('stored', 'absent');
 
-=== TEST 12: what is no Redis
+=== TEST 13: what is no Redis
 --- lua
 local s = redis { password = ngx.null, port = $TLS_REDIS }
 say((s:get("k")))

@@ -45,6 +45,7 @@ kb = dpop()
 trusting = dpop { trusted_ips = { "127.0.0.0/8" } }
 others = dpop { trusted_ips = { "10.0.0.0/8", "unix:" } }
 --- config
+underscores_in_headers on;
 location / { access_by_lua_block { kb:access() } content_by_lua_block { ngx.say("passed") } }
 location /trusting { access_by_lua_block { trusting:access() } content_by_lua_block { ngx.say("passed") } }
 location /others { access_by_lua_block { others:access() } content_by_lua_block { ngx.say("passed") } }
@@ -59,6 +60,8 @@ tries($refused, 'the proxy says http', mine(plain => 1, path => '/trusting', hea
 tries($refused, 'somebody said something before it', mine(plain => 1, path => '/trusting', headers => [$proto, 'X-Forwarded-Proto: http']));
 tries($refused, 'and the other way', mine(plain => 1, path => '/trusting', headers => ['X-Forwarded-Proto: http', $proto]));
 tries('200', 'a trusted proxy says it', mine(plain => 1, path => '/trusting', headers => [$proto]));
+tries($refused, 'in the spelling that a proxy may let through', mine(plain => 1, path => '/trusting', headers => ['X_Forwarded_Proto: https']));
+tries('200', 'which counts for nothing', mine(plain => 1, path => '/trusting', headers => [$proto, 'X_Forwarded_Proto: http', 'X-Forwarded_Host: evil.test']));
 tries('200', 'TLS', mine());
 
 === TEST 2: the address is that of the connection, whatever realip makes of it
@@ -166,7 +169,39 @@ my %show = mine(path => '/show');
 is(join(' ', map { $_->{status} } calls_on_one_connection(\%show, \%show, { mine(path => '/show') })), '200 401 200', 'on one connection');
 --- timeout: 30
 
-=== TEST 6: the upstream gets the token as Bearer and no proof; or both, or neither, by option
+=== TEST 6: a request that was let through goes on where it is redirected to, however long its upstream took; another one with its proof does not
+--- engine
+KEY = ("n"):rep(32)
+kb = dpop { dpop_proof_lifetime = 2, dpop_proof_leeway = 0 }
+nonce = dpop { dpop_proof_lifetime = 2, dpop_proof_leeway = 0, dpop_use_nonce = true, dpop_nonce_secret = KEY }
+as_it_came = dpop { dpop_proof_lifetime = 2, dpop_proof_leeway = 0, upstream_dpop_as_bearer = false }
+function gc() collectgarbage() collectgarbage() end
+--- servers
+server {
+    listen $UPSTREAM;
+    location / { content_by_lua_block { ngx.sleep(3.1) ngx.header["X-Accel-Redirect"] = "/show" .. ngx.var.uri } }
+    location /late { content_by_lua_block { ngx.sleep(3.1) ngx.exit(502) } }
+}
+--- tls
+location /kb { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+location /nonce { access_by_lua_block { nonce:access() } proxy_pass http://$UPSTREAM; }
+location /as_it_came { access_by_lua_block { as_it_came:access() } proxy_pass http://$UPSTREAM; }
+location /late { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; proxy_intercept_errors on; error_page 502 =200 /show/kb; }
+location /show/kb { rewrite_by_lua_block { gc() } access_by_lua_block { kb:access() } SHOW }
+location /show/nonce { rewrite_by_lua_block { gc() } access_by_lua_block { nonce:access() } SHOW }
+location /show/as_it_came { rewrite_by_lua_block { gc() } access_by_lua_block { as_it_came:access() } SHOW }
+--- run
+for (['/kb', 'got: Bearer', 'GET'], ['/kb', 'got: Bearer', 'POST'], ['/late', 'got: Bearer', 'POST'], ['/as_it_came', 'got: DPoP,proof', 'GET'],
+     ['/nonce', 'got: Bearer', 'GET', 1]) {
+    my ($path, $got, $method, $nonce) = @$_;
+    my $proof = $nonce ? { nonce => scalar header(call(mine(path => '/show/nonce')), 'DPoP-Nonce') } : {};
+    my %one = mine(path => $path, method => $method, $method eq 'GET' ? () : (data => 'x'), proof => $proof);
+    is(tries('200', "$method $path", %one)->{body}, $got, "$method $path: what the upstream gets");
+    tries($nonce ? '401 use_dpop_nonce proof_nonce_invalid' : '401 invalid_dpop_proof proof_expired', "$method $path: again", %one);
+}
+--- timeout: 40
+
+=== TEST 7: the upstream gets the token as Bearer and no proof; or both, or neither, by option
 --- engine
 kb = dpop()
 as_it_came = dpop { upstream_dpop_as_bearer = false }
@@ -204,13 +239,13 @@ is(got(mine(path => '/without_ctx')), 'got: Bearer', 'without ctx');
 my @stray = (token => 'unbound', headers => ['DPoP: junk', 'dpop: more']);
 is(got(path => '/optional', @stray), 'got: Bearer', 'a proof that nobody asked for does not go on');
 is(got(path => '/optional_without', @stray), 'got: Bearer', 'nor without ctx');
-is(got(path => '/optional_as_it_came', @stray), 'got: Bearer,proof,proof', 'unless proofs go on');
-is(got(path => '/off', @stray), 'got: Bearer,proof,proof', 'or none are taken');
+is(got(path => '/optional_as_it_came', @stray), 'got: Bearer', 'not even where others go on');
+is(got(path => '/off', @stray), 'got: Bearer,proof,proof', 'unless none are taken');
 is(got(mine(path => '/decide')), 'false Bearer', 'decide() says so');
 is(got(path => '/decide', @stray), 'false nil', 'and of the one that nobody asked for');
 is(got(path => '/decide', token => 'unbound'), 'nil nil', 'and nothing of none');
 
-=== TEST 7: 9449-9-a, 9449-11.3-a, 9449-4.3-10, 9449-8.1-a, 9449-8.2-a: a nonce is asked for, given, and good
+=== TEST 8: 9449-9-a, 9449-11.3-a, 9449-4.3-10, 9449-8.1-a, 9449-8.2-a: a nonce is asked for, given, and good
 --- engine
 kb = dpop { dpop_use_nonce = true, dpop_nonce_secret = ("n"):rep(32) }
 other = dpop { dpop_use_nonce = true, dpop_nonce_secret = ("o"):rep(32) }
@@ -242,7 +277,7 @@ tries('401 invalid_dpop_proof proof_malformed', 'a number', mine(proof => { nonc
 $response = tries('401 invalid_token proof_key_mismatch', 'a thief', sent('thief', 'jkt:phone', proof => { nonce => $nonce }));
 is(header($response, 'DPoP-Nonce'), '', 'a thief: gets no nonce');
 
-=== TEST 8: 9449-8-b: a nonce that ages is replaced before it ends, and the upstream's own never comes through
+=== TEST 9: 9449-8-b: a nonce that ages is replaced before it ends, and the upstream's own never comes through
 --- engine
 KEY = ("n"):rep(32)
 kb = dpop { dpop_use_nonce = true, dpop_nonce_secret = KEY, dpop_proof_lifetime = 4 }
@@ -286,7 +321,7 @@ is(header(call(path => '/plain', token => 'unbound'), 'DPoP-Nonce'), 'upstream',
 is(call(path => '/err')->{body}, 'nil keybound.new: ctx: must not be false with dpop_use_nonce: header_filter() needs it', 'header_filter() needs what access() leaves');
 --- timeout: 30
 
-=== TEST 9: secrets of nonces are rotated without a client noticing
+=== TEST 10: secrets of nonces are rotated without a client noticing
 --- engine
 old, new = ("o"):rep(32), ("n"):rep(32)
 before = dpop { dpop_use_nonce = true, dpop_nonce_secret = old }
@@ -307,7 +342,7 @@ for my $from (qw(before first second after)) {
     }
 }
 
-=== TEST 10: with logins, too: a request with a proof is one, and one without is none
+=== TEST 11: with logins, too: a request with a proof is one, and one without is none
 --- engine
 kb = dpop { auth_methods = { "session", "bearer" }, session_secret = ("s"):rep(32), proof_of_possession_mtls = "optional", upstream_headers_claims = { "sub" },
     upstream_headers_names = { "X-User" } }

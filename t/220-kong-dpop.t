@@ -84,6 +84,8 @@ tries('401 invalid_token confirmation_unsupported', 'bound to a certificate', ce
     preflight => [main::dpop(hide_credentials => $main::TRUE, run_on_preflight => $main::FALSE)]) }
 --- run
 is(saw(call(mine(path => '/as_it_came/'))), 'authorization: DPoP|dpop', 'as it came');
+my ($line) = serialized();
+is(join(' ', @{ $line->{request}{headers} }{qw(authorization dpop)}), 'REDACTED REDACTED', 'in the log neither is shown');
 is(saw(call(mine(path => '/hidden/'))), '', 'hidden');
 is(saw(call(mine(path => '/preflight/', method => 'OPTIONS', headers => ['Origin: https://a.test', 'Access-Control-Request-Method: GET']))), '', 'nor with a preflight');
 

@@ -423,3 +423,26 @@ for my $h2 (0, 1) {
 --- no_error_log
 [error]
 [alert]
+
+=== TEST 19: a request that was let through goes on where it is redirected to, however long its upstream took; another one with its proof does not
+--- engine
+kb: { DPOP, "dpop_proof_lifetime": 2, "dpop_proof_leeway": 0 }
+nonce: { DPOP, NONCE, "dpop_proof_lifetime": 2, "dpop_proof_leeway": 0 }
+--- tls
+location /accel { proxy_pass http://$PLAIN; }
+location /late { proxy_pass http://$PLAIN; proxy_read_timeout 3100ms; error_page 504 =200 /page; }
+location /page { $PROXY; }
+location /nonce { keybound_config $KB/nonce.json; proxy_pass http://$PLAIN; proxy_read_timeout 3100ms; error_page 504 =200 /nonce-page; }
+location /nonce-page { keybound_config $KB/nonce.json; $PROXY; }
+--- run
+peer_script({ '*' => { wait => 8000 }, '/accel' => { wait => 3100, headers => { 'X-Accel-Redirect' => '/page' } } }, 'plain');
+for (['/accel', 'GET'], ['/accel', 'POST'], ['/late', 'POST'], ['/nonce', 'POST', 1]) {
+    my ($path, $method, $nonce) = @$_;
+    my $proof = $nonce ? { nonce => scalar header(call(sent('phone', 'mine', path => '/nonce-page')), 'DPoP-Nonce') } : {};
+    my %one = sent('phone', 'mine', path => $path, method => $method, $method eq 'GET' ? () : (data => 'x'), proof => $proof);
+    is(comes_of(%one), '200', "$method $path");
+    is(comes_of(%one), '401 ' . ($nonce ? 'proof_nonce_invalid' : 'proof_expired'), "$method $path: again");
+}
+--- timeout: 60
+--- no_error_log
+[alert]

@@ -197,7 +197,18 @@ fn check_decides_as_a_gateway_behind_a_proxy_does() {
         let check = |url: &str| folder.check(&format!("--token @bound --dpop @own {url}")).1["reason"].clone();
         assert_eq!(check(url), "allowed", "{name}");
         assert_eq!(check("--url https://api.test/base/b"), "proof_uri_mismatch", "{name}");
-        assert_eq!(check("--url https://api.test/based"), "proof_uri_mismatch", "{name}");
+        let outside = folder.run(&format!(
+            "check --config config.json --at {NOW} --token @bound --dpop @own --url https://api.test/based"
+        ));
+        let stderr = String::from_utf8_lossy(&outside.stderr);
+        if name.starts_with("prefix") {
+            // No client of this gateway uses it.
+            assert!(stderr.contains("below public_path_prefix"), "{name}: {stderr}");
+            folder.proof("own", "--key client.pem --url https://api.test/base/ --token @bound");
+            assert_eq!(check("--url https://api.test/base"), "allowed", "{name}");
+        } else {
+            assert_eq!(outside.status.code(), Some(1), "{name}: {stderr}");
+        }
     }
 }
 

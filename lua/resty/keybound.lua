@@ -36,9 +36,9 @@ local ffi_str = ffi.string
 local get_request = base.get_request
 local encode_base64 = ngx.encode_base64
 local clear_headers = request.clear_headers
-local has_proof = request.has_proof
+local has_stray_proof = request.has_stray_proof
 local is_internal = ngx.req.is_internal
-local keep_headers = request.keep_headers
+local keep = request.keep
 local restore_headers = request.restore_headers
 local set_header = ngx.req.set_header
 local error = error
@@ -306,9 +306,8 @@ function _M.new(config, opts)
     has_response_headers = for_filter and true or has_logins,
     -- Whether there may be something for the log.
     has_detail = has_logins or decoded.insecure_dpop_replay == true,
-    -- A proof that is not looked at, beside a token that needs none, does not go on either.
-    strips_proofs = takes_proofs and decoded.upstream_dpop_as_bearer ~= false,
-    uses_nonces = decoded.dpop_use_nonce == true,
+    takes_proofs = takes_proofs,
+    gives_nonces = band(needs, C.NEEDS_FILTER) ~= 0,
     report_only = lib.kb_engine_report_only(ptr) == 1,
     flags = opts.ctx == false and 0 or WANT_CLAIMS,
   }, mt)
@@ -558,7 +557,7 @@ function _M:decide()
   if not result then
     return nil, "keybound.decide: the claims cannot be read"
   end
-  if self.strips_proofs and has_proof() then
+  if self.takes_proofs and has_stray_proof() then
     headers.dpop = false
   end
   result.headers, result.response_headers, result.detail = headers, response_headers, detail
@@ -634,7 +633,7 @@ end
 
 --- Keeps a proof from the upstream, which nobody looked at.
 local function strip_proof(self)
-  if self.strips_proofs and has_proof() then
+  if self.takes_proofs and has_stray_proof() then
     clear_headers(PROOF)
   end
 end
@@ -658,7 +657,7 @@ local function allow(self, check)
     add_own(response_headers)
   end
   if values then
-    keep_headers(values)
+    keep(values)
     for name, value in pairs(values) do
       if value then
         set_header(name, value)
@@ -731,7 +730,7 @@ function _M:header_filter()
     return
   end
   local header = ngx.header
-  if self.uses_nonces then
+  if self.gives_nonces then
     -- One of the upstream's would be good for nothing here.
     header["DPoP-Nonce"] = nil
   end

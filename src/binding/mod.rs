@@ -40,6 +40,11 @@ impl Policy {
         self.dpop != Mode::Strict || self.either
     }
 
+    /// Whether who has no certificate, and proves nothing else, can pass.
+    pub(crate) fn admits_unproved(&self) -> bool {
+        self.mtls == Mode::Optional && self.dpop != Mode::Strict
+    }
+
     /// Whether only tokens pass that are bound to the connection's certificate.
     pub fn requires_certificate(&self) -> bool {
         self.mtls == Mode::Strict && !self.either

@@ -148,7 +148,7 @@ options! {
     "session_rolling_timeout" "number, seconds, 0 to 31536000" "`3600`" "=" "A session is renewed while it is used, when three quarters of this time have passed, and ends when all of it has; 0: no such end."
     "session_idling_timeout" "number, seconds, 0 to 31536000" "`900`" "=" "A session that is not used so long ends; 0: no such end."
     "session_absolute_timeout" "number, seconds, 0 to 31536000" "`86400`" "=" "A session ends after this time, used or not; 0: no such end."
-    "session_bind_certificate" "boolean" "`false`" "" "Binds each session to the client certificate of the login's connection: each request of the session must come with it. Without a certificate no session begins, and so nobody logs in, unless `proof_of_possession_mtls` is `optional`. Sessions that a bound token of the client began demand its certificate by `proof_of_possession_mtls`, as the token itself."
+    "session_bind_certificate" "boolean" "`false`" "" "Binds each session to the client certificate of the login's connection: each request of the session must come with it. Without a certificate no session begins, and so nobody logs in, unless `proof_of_possession_mtls` is `optional` and `proof_of_possession_dpop` is not `strict`. Sessions that a bound token of the client began demand its certificate by `proof_of_possession_mtls`, as the token itself."
     "disable_session" "array of methods" "none" "=" "Methods of `auth_methods` that begin no session; `refresh_token` never does, since its client holds the refresh token itself."
     "refresh_tokens" "boolean" "`true`" "=" "Whether a session's access token is refreshed, where the authorization server gave a refresh token."
     "refresh_margin" "number, seconds, 0 to 3600" "`30`" "" "So long before its end an access token is refreshed; a token that lives less than three times as long, in the last third of its life."
@@ -591,9 +591,21 @@ impl<'a> Options<'a> {
 
     fn headers(&self) -> Result<Headers, ConfigError> {
         // Those of the connection, and those that mean something else already.
-        const REQUEST: [&str; 7] =
-            ["authorization", "host", "expect", "cookie", "keep-alive", "proxy-connection", "trailer"];
-        const RESPONSE: [&str; 10] = [
+        const REQUEST: [&str; 12] = [
+            "authorization",
+            "host",
+            "expect",
+            "cookie",
+            "keep-alive",
+            "proxy-connection",
+            "trailer",
+            "dpop",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+        ];
+        const RESPONSE: [&str; 12] = [
             "keep-alive",
             "proxy-connection",
             "proxy-authenticate",
@@ -604,6 +616,8 @@ impl<'a> Options<'a> {
             "content-type",
             "set-cookie",
             "www-authenticate",
+            "dpop-nonce",
+            "cache-control",
         ];
         Ok(Headers {
             upstream: self.claim_headers("upstream", &REQUEST)?,

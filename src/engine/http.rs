@@ -43,4 +43,6 @@ pub struct Http<'a> {
     pub forwarded_prefix: &'a [u8],
     /// What no other request has, where one request may be decided about more than once (internal redirects): its proof is then used once
     pub id: &'a [u8],
+    /// When this very request was let through before, Unix seconds; 0: it was not
+    pub passed: i64,
 }

@@ -329,7 +329,7 @@ impl Engine {
             || (self.logins.is_some() && self.servers.iter().any(Server::has_client))
     }
 
-    /// How the gateway gets a request for a public URL; `None` where that is not absolute.
+    /// How the gateway gets a request for a public URL; `None` where that is not absolute, or not below `public_path_prefix`.
     pub fn address(&self, url: &str) -> Option<Address> {
         self.dpop.as_ref().map_or_else(|| Address::of(url), |dpop| dpop.public.address(url))
     }
@@ -342,6 +342,11 @@ impl Engine {
     /// Whether proofs are taken.
     pub fn needs_proof(&self) -> bool {
         self.dpop.is_some()
+    }
+
+    /// Whether clients are given nonces: one of the upstream's beside them would be good for nothing.
+    pub fn gives_nonces(&self) -> bool {
+        self.dpop.as_ref().is_some_and(|dpop| dpop.proofs.nonces.is_some())
     }
 
     /// Whether only [`Engine::begin`] decides: there are logins, sessions or grants.

@@ -126,6 +126,7 @@ impl Dpop {
             uri: &uri?,
             token,
             now: request.now,
+            passed: Some(http.passed).filter(|passed| *passed > 0),
         })
     }
 }
@@ -186,7 +187,7 @@ fn public(options: &Options<'_>) -> Result<Public, ConfigError> {
     let (mut trusted, mut trusts_unix) = (Vec::new(), false);
     for entry in options.strings(TRUSTED)?.unwrap_or_default() {
         match entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from)) {
-            Ok(net) => trusted.push(net),
+            Ok(net) => trusted.push(canonical(net)),
             Err(_) if entry == "unix:" => trusts_unix = true,
             Err(_) => {
                 return options.error(TRUSTED, "must be addresses, networks such as 10.0.0.0/8, or unix:");
@@ -201,6 +202,15 @@ fn public(options: &Options<'_>) -> Result<Public, ConfigError> {
         );
     }
     Ok(Public { authorities, prefix, trusted, trusts_unix })
+}
+
+/// IPv4 in IPv6 as IPv4, as addresses are compared.
+fn canonical(net: IpNet) -> IpNet {
+    let (addr, len) = (net.addr().to_canonical(), net.prefix_len());
+    match len.checked_sub(96) {
+        Some(len) if addr.is_ipv4() && net.addr().is_ipv6() => IpNet::new(addr, len).unwrap_or(net),
+        _ => net,
+    }
 }
 
 impl Dpop {
@@ -232,12 +242,6 @@ impl Engine {
             return Err(Reason::ProofMissing.into());
         };
         let proved = offered.as_ref().map_err(Refusal::clone)?.prove(key)?;
-        // What is noted only after the window could be forgotten before another use of it, which is as slow.
-        if host.now() > proved.until {
-            let has_nonce = dpop.proofs.nonces.is_some();
-            let reason = if has_nonce { Reason::ProofNonceInvalid } else { Reason::ProofExpired };
-            return Err(Refusal::new(reason, "while the authorization server was asked"));
-        }
         let used = if dpop.ignores_replay && !self.shares {
             Use::Ignored
         } else {
@@ -251,6 +255,12 @@ impl Engine {
             }
         };
         let bound = proved.bound(used)?;
+        // What the store noted only then it may have forgotten from an earlier use.
+        if proved.is_over(host.now()) {
+            let has_nonce = dpop.proofs.nonces.is_some();
+            let reason = if has_nonce { Reason::ProofNonceInvalid } else { Reason::ProofExpired };
+            return Err(Refusal::new(reason, "while the authorization server or the store was asked"));
+        }
         let nonce = if proved.is_ageing { self.nonce(host.now()) } else { None };
         Ok(Taken { bound, nonce, is_unremembered: used == Use::Ignored })
     }

@@ -104,12 +104,18 @@ impl Public {
         }
     }
 
-    /// How the gateway gets a request for a public URL; `None` where that is not absolute. Where proxies name the origin it comes by one.
+    /// How the gateway gets a request for a public URL; `None` where that is not absolute, or not below the prefix. Where proxies name the
+    /// origin it comes by one.
     pub(crate) fn address(&self, url: &str) -> Option<Address> {
         let mut address = Address::of(url)?;
-        let behind = self.prefix.as_ref().and_then(|prefix| address.target.strip_prefix(prefix.as_str()));
-        if let Some(target) = behind.filter(|target| target.starts_with('/')) {
-            address.target = target.to_owned();
+        if let Some(prefix) = &self.prefix {
+            let target = address.target.strip_prefix(prefix.as_str())?;
+            let slash = match target.as_bytes().first() {
+                Some(b'/') => "",
+                None | Some(b'?') => "/",
+                Some(_) => return None,
+            };
+            address.target = [slash, target].concat();
         }
         if self.authorities.is_empty() {
             address.peer = match self.trusted.first() {

@@ -37,6 +37,9 @@ pub const KB_NEEDS_PROOF: u32 = 16;
 /// `kb_engine_needs()`, with `KB_NEEDS_HTTP`: logins, sessions or grants are decided from `kb_facts.http`. Without it `kb_http` may be empty, but
 /// for its size, where the scheme is not `DPoP`.
 pub const KB_NEEDS_LOGIN: u32 = 32;
+/// `kb_engine_needs()`: `DPoP-Nonce` is to be removed from what the upstream answers: clients would take its nonces for this engine's, which
+/// they are given by `kb_check_response_header()`.
+pub const KB_NEEDS_FILTER: u32 = 64;
 
 /// Decides about requests. May be used by several threads at once; one for each nginx worker is the usual way.
 pub struct kb_engine {
@@ -140,8 +143,8 @@ pub struct kb_decision {
     pub response: kb_response,
     /// A check that holds more, or NULL: the claims with `KB_WANT_CLAIMS`, headers to be set or removed if some are configured
     /// (`upstream_headers_names`, `hide_credentials`, `downstream_headers_names`), the next step, or the detail or headers of a refusal.
-    /// Not NULL where a request passes and claims or headers were asked for, and with `KB_NEEDS_HTTP` where any passes. Free it with
-    /// `kb_check_free()`
+    /// Not NULL where a request passes and claims or headers were asked for, or by a proof, and with `KB_NEEDS_LOGIN` where any passes. Free
+    /// it with `kb_check_free()`
     pub check: *mut kb_check,
     /// The first four octets of the token's SHA-256, for the log: 0 where the reason is `KB_REASON_ALLOWED`, or there is no token
     pub token_id: u32,
@@ -386,8 +389,8 @@ pub unsafe extern "C" fn kb_engine_shares(engine: *const kb_engine) -> u32 {
 /// What the engine needs of a host besides the facts that each request has.
 ///
 /// # Returns
-/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE`, `KB_NEEDS_FETCH`, `KB_NEEDS_PROOF` and `KB_NEEDS_LOGIN`, as far as they apply; 0 for NULL
-/// and after an internal error.
+/// `KB_NEEDS_HTTP`, `KB_NEEDS_FORM`, `KB_NEEDS_STORE`, `KB_NEEDS_FETCH`, `KB_NEEDS_PROOF`, `KB_NEEDS_LOGIN` and `KB_NEEDS_FILTER`, as far as
+/// they apply; 0 for NULL and after an internal error.
 ///
 /// # Safety
 /// `engine` is NULL, or came from `kb_engine_new()` and is not freed.
@@ -405,6 +408,7 @@ pub unsafe extern "C" fn kb_engine_needs(engine: *const kb_engine) -> u32 {
             (engine.fetches(), KB_NEEDS_FETCH),
             (engine.needs_proof(), KB_NEEDS_PROOF),
             (engine.needs_check(), KB_NEEDS_LOGIN),
+            (engine.gives_nonces(), KB_NEEDS_FILTER),
         ]
         .into_iter()
         .fold(0, |needs, (is_needed, flag)| if is_needed { needs | flag } else { needs })

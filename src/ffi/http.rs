@@ -70,6 +70,9 @@ pub struct kb_http {
     pub dpop_n: u32,
     /// 0
     pub reserved: u32,
+    /// When this very request was let through before, Unix seconds: its proof is held against that time, whatever the upstream took before it
+    /// redirected the request; 0: it was not let through yet
+    pub passed_s: i64,
 }
 
 impl Versioned for kb_http {
@@ -86,6 +89,7 @@ pub(super) struct Facts<'a> {
     peer: &'a [u8],
     id: &'a [u8],
     dpop_count: u32,
+    passed: i64,
     /// Of [`HEADERS`]
     headers: [Cow<'a, [u8]>; HEADERS.len()],
 }
@@ -119,10 +123,12 @@ unsafe fn text<'a>(s: kb_str) -> Result<&'a [u8], i32> {
     }
 }
 
-/// Whether an upstream may take one name for the other: to CGI, and to many who came after it, `Refresh_Token` is `Refresh-Token`.
+/// Whether an upstream may take one name for the other: to CGI, and to many who came after it, `Refresh_Token` is `Refresh-Token`. What a
+/// trusted proxy says has one spelling: the other it may let through as its client sent it.
 fn is_name(given: &[u8], name: &[u8]) -> bool {
+    let is_forwarded = name.starts_with(b"x-forwarded-");
     given.len() == name.len()
-        && given.iter().zip(name).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
+        && given.iter().zip(name).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-' && !is_forwarded))
 }
 
 impl<'a> Facts<'a> {
@@ -147,7 +153,7 @@ impl<'a> Facts<'a> {
         ];
         // One that forgot to count would not see a second proof.
         let is_miscounted = (http.dpop_n == 0) != http.dpop.ptr.is_null();
-        if http.reserved != 0 || is_miscounted {
+        if http.reserved != 0 || is_miscounted || http.passed_s < 0 {
             return Err(KB_E_ARGUMENT);
         }
         let mut dpop_count = http.dpop_n;
@@ -183,6 +189,7 @@ impl<'a> Facts<'a> {
             peer: get(http.peer)?,
             id: get(http.request)?,
             dpop_count,
+            passed: http.passed_s,
             headers,
         })
     }
@@ -223,6 +230,7 @@ impl<'a> Facts<'a> {
             forwarded_port,
             forwarded_prefix,
             id: self.id,
+            passed: self.passed,
         }
     }
 }

@@ -1509,6 +1509,20 @@ test_http_proof(void)
     http.reserved = 1;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.reserved = 0;
+    http.passed_s = -1;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
+    http.passed_s = 0;
+
+    /* The proof of a request that was let through before is held against the time of then. */
+
+    facts.now_s += 61;
+    check_proof_refused(behind, &facts, "proof_expired");
+    http.passed_s = facts.now_s - 61;
+    decide(behind, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
+    http.passed_s = 0;
+    facts.now_s -= 61;
 
     /* A host of before, whatever is in the bytes behind its struct: it has no proof, and no TLS. */
 
@@ -1586,11 +1600,21 @@ test_http_proof(void)
     decide(behind, &facts, &decision);
     CHECK_EQ(decision.step, KB_STEP_STORE);
     kb_check_free(decision.check);
-    headers[2].name = str_of("x_forwarded_proto");
+    headers[2].name = str_of("x-forwarded-proto");
     headers[2].value = str_of("https");
     http.headers_n = 3;
     check_proof_refused(behind, &facts, "proof_over_plain_http");
+
+    /* In the other spelling the proxy let it through as the client sent it. */
+
+    headers[2].name = str_of("X_Forwarded_Proto");
+    headers[2].value = str_of("http");
+    decide(behind, &facts, &decision);
+    CHECK_EQ(decision.step, KB_STEP_STORE);
+    kb_check_free(decision.check);
     http.headers_n = 2;
+    headers[1].name = str_of("X-Forwarded_Proto");
+    check_proof_refused(behind, &facts, "proof_over_plain_http");
 
     /* Either these or the members, and their number. */
 

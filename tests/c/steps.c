@@ -2123,6 +2123,12 @@ test_proof(void)
     CHECK(str_is(detail, "the proof is not remembered (insecure_dpop_replay)"));
     kb_check_free(check);
     kb_engine_free(engine);
+
+    /* Who gives nonces wants no other ones beside them. */
+
+    engine = new_engine(PROOFS ",\"dpop_use_nonce\":true,\"dpop_nonce_secret\":\"0123456789abcdef0123456789abcdef\"}", (const char *) jwks.bytes);
+    CHECK_EQ(kb_engine_needs(engine), KB_NEEDS_HTTP | KB_NEEDS_STORE | KB_NEEDS_PROOF | KB_NEEDS_FILTER);
+    kb_engine_free(engine);
 }
 
 

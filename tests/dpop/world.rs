@@ -37,6 +37,7 @@ pub struct Ask {
     pub certificate: Option<&'static [u8]>,
     pub early_data: bool,
     pub id: &'static str,
+    pub passed: i64,
 }
 
 /// `GET https://api.test/data`, without credentials.
@@ -55,6 +56,7 @@ pub fn bare() -> Ask {
         certificate: None,
         early_data: false,
         id: "",
+        passed: 0,
     }
 }
 
@@ -160,6 +162,7 @@ impl World {
             forwarded_port: port,
             forwarded_prefix: prefix,
             id: ask.id.as_bytes(),
+            passed: ask.passed,
             ..Http::default()
         };
         engine.begin(&Request {

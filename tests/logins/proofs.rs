@@ -216,3 +216,38 @@ fn the_credentials_of_a_grant_go_with_no_proof_and_are_counted_as_unproved() {
     assert_eq!((seen.reason, counter(&engine, SAMPLE)), (Reason::Allowed, 1));
     assert_eq!(world.operations.last().map(|store| store.operation), Some(StoreOperation::Add));
 }
+
+#[test]
+fn a_login_without_a_certificate_is_no_way_round_strict_proofs() {
+    for (dpop, mtls, cert, expected) in [
+        ("strict", "optional", None, Reason::SessionCertificateMissing),
+        ("strict", "optional", Some(CLIENT_A), Reason::Allowed),
+        ("optional", "optional", None, Reason::Allowed),
+        ("optional", "off", None, Reason::SessionCertificateMissing),
+    ] {
+        let engine = engine(|c| {
+            c["proof_of_possession_dpop"] = dpop.into();
+            c["proof_of_possession_mtls"] = mtls.into();
+        });
+        let (mut world, mut browser) = (World::new(), Browser::with(cert));
+        let started = browser.ask(&mut world, &engine, page("/data")).reason;
+        if expected == Reason::Allowed {
+            assert_eq!(started, Reason::LoginStarted);
+            browser.login(&mut world, &engine);
+            assert_eq!(browser.call(&mut world, &engine), expected, "{dpop} {mtls}");
+        } else {
+            assert_eq!(started, expected, "{dpop} {mtls}");
+        }
+    } // A session that began by laxer rules is over by these.
+    let of = |dpop: &str| {
+        engine(|c| {
+            c["proof_of_possession_dpop"] = dpop.into();
+            c["proof_of_possession_mtls"] = "optional".into();
+        })
+    };
+    for (dpop, expected) in [("optional", Reason::Allowed), ("strict", Reason::SessionInvalid)] {
+        let (mut world, mut browser) = (World::new(), Browser::with(None));
+        browser.login(&mut world, &of("optional"));
+        assert_eq!(browser.call(&mut world, &of(dpop)), expected, "{dpop}");
+    }
+}

@@ -66,6 +66,7 @@ typedef struct kb_http {
   struct kb_str forwarded_prefix;
   uint32_t dpop_n;
   uint32_t reserved;
+  int64_t passed_s;
 } kb_http;
 typedef struct kb_facts {
   size_t struct_size;
@@ -324,6 +325,7 @@ return {
   NEEDS_FETCH = 8,
   NEEDS_PROOF = 16,
   NEEDS_LOGIN = 32,
+  NEEDS_FILTER = 64,
   FETCH_ANSWERED = 1,
   FETCH_RESOLVE = 2,
   FETCH_CONNECT = 3,

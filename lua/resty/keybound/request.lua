@@ -157,11 +157,11 @@ function _M.clear_headers(names)
 end
 
 
--- What requests came with that were let through, in two generations: enough for those that are redirected at once.
-local MAX_KEPT = 256
+-- What is kept of requests that were let through, by their names, for as long as they last: `ngx.ctx` has it, and lives
+-- on where nginx forgets it in an internal redirect.
+local kept = setmetatable({}, { __mode = "v" })
 -- By which it may be decided about. What else is changed is cleared first in any case.
 local CREDENTIALS = { "authorization", "cookie", "dpop", "refresh-token" }
-local kept, kept_before, kept_n = {}, {}, 0
 
 
 --- Names the current request, through internal redirects, and no other: where its memory is another's by now, the
@@ -186,10 +186,25 @@ local function name_of_worker()
 end
 
 
---- Remembers the credentials of the current request that are about to be changed. nginx may redirect it internally
--- (try_files, index, error_page), and then it is decided about anew, by what its client sent.
+local function has_proof()
+  if var_get then
+    return var_get(get_request(), PROOF, PROOF_LEN, lowcase, 0, value, length, errmsg) == 0
+  end
+  return ngx_var[PROOF] ~= nil
+end
+
+
+--- Whether the current request has a `DPoP` header that nobody looks at, beside a token that came with another scheme.
+function _M.has_stray_proof()
+  return has_proof() and match(ngx_var[AUTHORIZATION] or "", "^[dD][pP][oO][pP]") == nil
+end
+
+
+--- Remembers of the current request, which is let through, when that was, and the credentials that are about to be
+-- changed. nginx may redirect it internally (try_files, index, error_page), and then it is decided about anew, by what
+-- its client sent.
 -- @tparam table changes by name
-function _M.keep_headers(changes)
+function _M.keep(changes)
   local headers
   for _, name in ipairs(CREDENTIALS) do
     if changes[name] ~= nil then
@@ -197,20 +212,20 @@ function _M.keep_headers(changes)
       headers[name] = ngx_var[variable_of(name)] or false
     end
   end
-  if not headers then
+  if not headers and not has_proof() then
     return
   end
-  if kept_n >= MAX_KEPT then
-    kept, kept_before, kept_n = {}, kept, 0
-  end
-  kept[name_of_request()], kept_n = headers, kept_n + 1
+  local id = name_of_request()
+  local before = kept[id]
+  local record = { headers = headers or {}, passed = before and before.passed or ngx_time() }
+  kept[id], ngx.ctx[kept] = record, record
 end
 
 
 --- Gives the current request back what it came with.
 function _M.restore_headers()
-  local id = name_of_request()
-  for name, text in pairs(kept[id] or kept_before[id] or {}) do
+  local record = kept[name_of_request()]
+  for name, text in pairs(record and record.headers or {}) do
     if text then
       set_header(name, text)
     else
@@ -358,8 +373,9 @@ local function fill_for_proof(http, all, r)
   if set(http.peer, r, "realip_remote_addr") == 0 then
     set(http.peer, r, "remote_addr")
   end
-  local own = name_of_worker()
-  set_string(http.request, "request", own and own .. name_of_request())
+  local own, name = name_of_worker(), name_of_request()
+  set_string(http.request, "request", own and own .. name)
+  http.passed_s = kept[name] and kept[name].passed or 0
   set_headers(http, r)
 end
 
@@ -464,15 +480,6 @@ function _M.with_needs(fill, needs)
       set_string(http.form, "form", form)
     end
   end
-end
-
-
---- Whether the current request has a `DPoP` header.
-function _M.has_proof()
-  if var_get then
-    return var_get(get_request(), PROOF, PROOF_LEN, lowcase, 0, value, length, errmsg) == 0
-  end
-  return ngx_var[PROOF] ~= nil
 end
 
 

@@ -34,6 +34,8 @@ local FLUSH_MAX = 128
 local FLUSH_PAUSE = 1
 -- For so long a Redis that failed is not asked again.
 local REDIS_PAUSE = 1
+-- Ends of messages about a connection that died, or an answer that came too late: the next one may do.
+local ONCE_MORE = { "timeout$", "closed$", "reset by peer$", "broken pipe$" }
 
 local _M = { MIN_DICT_SIZE = MIN_DICT_SIZE }
 
@@ -408,11 +410,25 @@ local function round_trip(self, command, ...)
 end
 
 
+local function may_do_again(err)
+  for _, pattern in ipairs(ONCE_MORE) do
+    if err:find(pattern) then
+      return true
+    end
+  end
+  return false
+end
+
+
+--- A command that was not answered is sent once more, so that who adds may be told that it exists already.
 local function run(self, command, key, ...)
   if ngx_now() < self.retry_at then
     return nil, self.name .. ": not asked, it failed a moment ago: " .. self.failure
   end
   local reply, err = round_trip(self, command, self.prefix .. key, ...)
+  if reply == nil and may_do_again(err) then
+    reply, err = round_trip(self, command, self.prefix .. key, ...)
+  end
   if reply == nil then
     self.failure = err
     -- The clock is that of the event loop, which has waited for the answer.

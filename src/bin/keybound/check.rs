@@ -185,7 +185,9 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<ExitCode, Stri
 }
 
 fn not_absolute(url: &str) -> String {
-    format!("--url: {url}: must be absolute, such as https://api.example.com/items")
+    format!(
+        "--url: {url}: must be absolute, such as https://api.example.com/items, and below public_path_prefix, if there is one"
+    )
 }
 
 /// Scheme, host and port of a URL: those of the gateway, which has no others than `https`.

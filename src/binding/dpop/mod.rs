@@ -45,6 +45,8 @@ pub(crate) struct Given<'a> {
     pub(crate) token: &'a [u8],
     /// Unix seconds
     pub(crate) now: i64,
+    /// When this very request was let through before, Unix seconds
+    pub(crate) passed: Option<i64>,
 }
 
 /// A proof for this request and this token. That it is the token's holder's is still to be seen.
@@ -60,6 +62,8 @@ pub(crate) struct Offered {
     until: i64,
     /// Whether its nonce should be replaced soon.
     is_ageing: bool,
+    /// Whether this very request was let through before
+    has_passed: bool,
 }
 
 /// A proof by the very key that the token is bound to. Whether it was used before is still to be seen.
@@ -71,6 +75,7 @@ pub(crate) struct Proved {
     pub(crate) until: i64,
     /// Whether its nonce should be replaced soon
     pub(crate) is_ageing: bool,
+    has_passed: bool,
 }
 
 /// What is known of earlier uses of a proof.
@@ -103,8 +108,10 @@ impl Proofs {
         let (key, thumbprint) = public_key(&header, algorithm)?;
         method(&claims, given.method)?;
         same_uri(&claims, given.uri)?;
-        let made = self.nonce(&claims, given.now)?;
-        let until = self.created(&claims, made, given.now)?;
+        // However long the upstream took, after which nginx redirects the request internally.
+        let when = given.passed.unwrap_or(given.now);
+        let made = self.nonce(&claims, when)?;
+        let until = self.created(&claims, made, when)?;
         of_token(&claims, given.token)?;
         Ok(Offered {
             algorithm,
@@ -115,6 +122,7 @@ impl Proofs {
             jti: crypto::sha256(claims.jti.as_bytes()),
             until,
             is_ageing: made.is_some() && until.saturating_sub(given.now) <= self.lifetime.div_euclid(2),
+            has_passed: given.passed.is_some(),
         })
     }
 
@@ -253,11 +261,21 @@ impl Offered {
         if !self.key.verify(self.algorithm, &self.signed, &self.signature) {
             return Err(Reason::ProofSignatureInvalid);
         }
-        Ok(Proved { name: [self.thumbprint.0, self.jti], until: self.until, is_ageing: self.is_ageing })
+        Ok(Proved {
+            name: [self.thumbprint.0, self.jti],
+            until: self.until,
+            is_ageing: self.is_ageing,
+            has_passed: self.has_passed,
+        })
     }
 }
 
 impl Proved {
+    /// Whether its time ended while the request was decided about: then nobody may know of its use any more.
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        now > self.until && !self.has_passed
+    }
+
     /// §11.1: a proof is good for one request. Only now nothing is left to be checked.
     pub(crate) fn bound(&self, used: Use) -> Result<Bound, Reason> {
         match used {
@@ -286,6 +304,7 @@ mod tests {
             uri: "https://resource.example.org/protectedresource",
             token: b"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU",
             now: NOW,
+            passed: None,
         };
         proofs.read(&given).map_err(|refusal| refusal.reason)
     }

@@ -191,7 +191,7 @@ impl Engine {
         }
         // Before anything is done for who sent it: a thief must neither refresh nor end it.
         self.check_bound(sessions, visit, &session, cookies)?;
-        if logins.bind && session.thumbprint.is_none() && self.rules.possession.mtls != Mode::Optional {
+        if logins.bind && session.thumbprint.is_none() && !self.rules.possession.admits_unproved() {
             let detail = "it began before session_bind_certificate";
             return Ok(Found::over(Refusal::new(Reason::SessionInvalid, detail)));
         }
@@ -325,7 +325,7 @@ impl Engine {
         match identity {
             _ if !logins.bind => Ok(None),
             Some(identity) => Ok(Some(identity.thumbprint)),
-            None if self.rules.possession.mtls == Mode::Optional => Ok(None),
+            None if self.rules.possession.admits_unproved() => Ok(None),
             None => Err(Reason::SessionCertificateMissing),
         }
     }

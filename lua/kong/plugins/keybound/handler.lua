@@ -333,11 +333,11 @@ end
 
 function Keybound:log()
   local decision = kong.ctx.plugin.decision
-  if decision then
-    kong.log.set_serialize_value("keybound", {
-      allowed = decision.allowed, reason = decision.reason, token = decision.token_id,
-    })
-  end
+  kong.log.set_serialize_value("keybound", decision and {
+    allowed = decision.allowed, reason = decision.reason, token = decision.token_id,
+  })
+  -- Kong itself leaves out Authorization only.
+  kong.log.set_serialize_value("request.headers.dpop", "REDACTED", { mode = "replace" })
 end
 
 
