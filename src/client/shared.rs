@@ -1,10 +1,10 @@
 //! What workers and nodes share: sealed, so that who can read or write the store learns nothing and forges nothing.
 
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::binding::dpop::Use;
-use crate::crypto;
 use crate::crypto::seal::Sealer;
+use crate::crypto::{self, MacKey, Secret};
 use crate::steps::{Host, Store, StoreOperation, Stored};
 
 /// What a key of the store, or a flight, is about: two kinds never share a key.
@@ -30,7 +30,11 @@ pub(crate) enum Domain {
 
 /// A hash of parts, each with its length: no two lists of parts are one input.
 pub(crate) fn hash(domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
-    let mut input = b"keybound 1 ".to_vec();
+    const NAME: &[u8] = b"keybound 1 ";
+    let len =
+        parts.iter().fold(NAME.len().saturating_add(1), |len, part| len.saturating_add(8).saturating_add(part.len()));
+    let mut input = Vec::with_capacity(len);
+    input.extend_from_slice(NAME);
     input.push(domain as u8);
     for part in parts {
         input.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -52,18 +56,20 @@ pub(crate) enum Keep {
 }
 
 /// The store, if there is one.
-pub(crate) struct Shared(Option<Vec<u8>>);
+pub(crate) struct Shared(Option<Secrets>);
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
+/// `store_secret`
+struct Secrets {
+    secret: Secret,
+    /// The same
+    mac: MacKey,
 }
 
 impl Shared {
     /// With the operator's `store_secret`; without it nothing is shared.
     pub(crate) fn new(secret: Option<String>) -> Shared {
-        Shared(secret.map(String::into_bytes))
+        let secret = secret.map(Zeroizing::new);
+        Shared(secret.map(|s| Secrets { secret: Secret::new(s.as_bytes()), mac: MacKey::new(s.as_bytes()) }))
     }
 
     pub(crate) fn is_there(&self) -> bool {
@@ -72,7 +78,7 @@ impl Shared {
 
     /// The key under which the store has it: of those with this secret, and telling nobody else what it is about.
     fn key(&self, key: [u8; 32]) -> [u8; 32] {
-        self.0.as_deref().map_or(key, |secret| crypto::hmac_sha256(secret, &key))
+        self.0.as_ref().map_or(key, |secrets| secrets.mac.mac(&key))
     }
 
     async fn get(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Option<Vec<u8>> {
@@ -93,12 +99,12 @@ impl Shared {
     }
 
     fn sealer(&self) -> Option<Sealer> {
-        self.0.as_deref().map(|secret| Sealer::new(secret, b"keybound store 1"))
+        self.0.as_ref().map(|secrets| Sealer::new(secrets.secret.expose(), b"keybound store 1"))
     }
 
     /// A sealer of what only who holds `token` may read.
     fn token_sealer(&self, token: &[u8]) -> Option<Sealer> {
-        self.0.as_deref().map(|secret| Sealer::new(&crypto::hmac_sha256(secret, token), b"keybound token 1"))
+        self.0.as_ref().map(|secrets| Sealer::new(&secrets.mac.mac(token), b"keybound token 1"))
     }
 
     /// A value, and when it was fetched.

@@ -349,11 +349,24 @@ pub(crate) fn sha512(data: &[u8]) -> [u8; 64] {
     out
 }
 
-/// HMAC-SHA256 (RFC 2104).
+/// A key of HMAC-SHA256 (RFC 2104), which costs as much to make ready as a short message to authenticate.
+pub(crate) struct MacKey(hmac::Key);
+
+impl MacKey {
+    pub(crate) fn new(key: &[u8]) -> MacKey {
+        MacKey(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    pub(crate) fn mac(&self, message: &[u8]) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(hmac::sign(&self.0, message).as_ref());
+        out
+    }
+}
+
+/// HMAC-SHA256 with a key that is used once.
 pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
-    out
+    MacKey::new(key).mac(message)
 }
 
 /// Octets of the system's randomness; none if the system has none to give.

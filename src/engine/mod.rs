@@ -145,6 +145,13 @@ enum Stop {
     NoProof,
 }
 
+impl Stop {
+    /// Whatever else is wrong with it: what is no token68 is no token but a malformed header.
+    fn of(self, token: &[u8]) -> Stop {
+        if is_token68(token) { self } else { Reason::MalformedAuthorization.into() }
+    }
+}
+
 /// What a verified JWT says itself.
 struct Jwt {
     facts: Facts,
@@ -499,7 +506,8 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Passed, Refusal> {
         let outcome = match stop {
-            None | Some(Stop::Proof) => self.consider(subject, host.now(), tally),
+            None => self.consider(subject, host.now(), tally),
+            Some(Stop::Proof) => self.consider(subject, host.now(), tally).map_err(|stop| stop.of(subject.token)),
             Some(stop) => Err(stop),
         };
         let judged = match outcome {
@@ -536,7 +544,7 @@ impl Engine {
             return Err(Reason::EarlyData.into());
         }
         if scheme == Scheme::Dpop {
-            return Err(if is_token68(token) { Stop::Proof } else { Reason::MalformedAuthorization.into() });
+            return Err(Stop::Proof);
         }
         const HOLDER: Holder = Holder::Client(Scheme::Bearer);
         let certificate = self.certificate_bytes(request.certificate);
@@ -568,10 +576,7 @@ impl Engine {
         drop(memory);
         tally.source = Source::Miss;
         let subject = Subject { token, identity, holder: HOLDER, offered: None, request: b"" };
-        self.judge(&subject, request.now, tally).map_err(|stop| {
-            // Whatever else is wrong with it: what is no token68 is no bearer token but a malformed header.
-            if is_token68(token) { stop } else { Reason::MalformedAuthorization.into() }
-        })
+        self.judge(&subject, request.now, tally).map_err(|stop| stop.of(token))
     }
 
     /// Decides about the token of a flow, as far as that goes without steps, and with its claims.

@@ -245,10 +245,9 @@ impl Engine {
         let used = if dpop.ignores_replay && !self.shares {
             Use::Ignored
         } else {
-            let [thumbprint, jti] = &proved.name;
-            let name = shared::hash(Domain::Proof, &[thumbprint, jti]);
+            let name = shared::hash(Domain::Proof, &proved.name());
             // Another node's clock may be behind.
-            let ttl = proved.until.saturating_sub(host.now()).saturating_add(dpop.proofs.leeway).saturating_add(1);
+            let ttl = proved.rest(host.now()).saturating_add(dpop.proofs.leeway).saturating_add(1);
             match self.shared.spend(host, name, subject.request, ttl).await {
                 Use::Unknown if dpop.ignores_replay => Use::Ignored,
                 used => used,
@@ -261,7 +260,7 @@ impl Engine {
             let reason = if has_nonce { Reason::ProofNonceInvalid } else { Reason::ProofExpired };
             return Err(Refusal::new(reason, "while the authorization server or the store was asked"));
         }
-        let nonce = if proved.is_ageing { self.nonce(host.now()) } else { None };
+        let nonce = if proved.is_ageing() { self.nonce(host.now()) } else { None };
         Ok(Taken { bound, nonce, is_unremembered: used == Use::Ignored })
     }
 

@@ -56,8 +56,7 @@ pub(crate) struct Offered {
     thumbprint: Thumbprint,
     signed: Box<[u8]>,
     signature: Vec<u8>,
-    /// A hash of `jti`
-    jti: [u8; 32],
+    jti: Box<str>,
     /// Until when it is accepted, Unix seconds, that second included
     until: i64,
     /// Whether its nonce should be replaced soon.
@@ -68,15 +67,7 @@ pub(crate) struct Offered {
 
 /// A proof by the very key that the token is bound to. Whether it was used before is still to be seen.
 #[must_use]
-pub(crate) struct Proved {
-    /// What the proof is known by: the key's thumbprint, and a hash of `jti`
-    pub(crate) name: [[u8; 32]; 2],
-    /// Until when it must be known, Unix seconds
-    pub(crate) until: i64,
-    /// Whether its nonce should be replaced soon
-    pub(crate) is_ageing: bool,
-    has_passed: bool,
-}
+pub(crate) struct Proved<'a>(&'a Offered);
 
 /// What is known of earlier uses of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +110,7 @@ impl Proofs {
             thumbprint,
             signed: parts.signed.into(),
             signature: b64::decode(parts.signature).ok_or(Reason::ProofMalformed)?,
-            jti: crypto::sha256(claims.jti.as_bytes()),
+            jti: claims.jti.into(),
             until,
             is_ageing: made.is_some() && until.saturating_sub(given.now) <= self.lifetime.div_euclid(2),
             has_passed: given.passed.is_some(),
@@ -256,24 +247,34 @@ impl Offered {
     }
 
     /// Check 6: the signature is that of the key in the header, which is the one that the token is bound to.
-    pub(crate) fn prove(&self, bound: &Thumbprint) -> Result<Proved, Reason> {
+    pub(crate) fn prove(&self, bound: &Thumbprint) -> Result<Proved<'_>, Reason> {
         self.check_key(bound)?;
         if !self.key.verify(self.algorithm, &self.signed, &self.signature) {
             return Err(Reason::ProofSignatureInvalid);
         }
-        Ok(Proved {
-            name: [self.thumbprint.0, self.jti],
-            until: self.until,
-            is_ageing: self.is_ageing,
-            has_passed: self.has_passed,
-        })
+        Ok(Proved(self))
     }
 }
 
-impl Proved {
+impl Proved<'_> {
+    /// What it is known by: the thumbprint of its key, and `jti`.
+    pub(crate) fn name(&self) -> [&[u8]; 2] {
+        [&self.0.thumbprint.0, self.0.jti.as_bytes()]
+    }
+
+    /// For how long it must be known, in seconds.
+    pub(crate) fn rest(&self, now: i64) -> i64 {
+        self.0.until.saturating_sub(now)
+    }
+
     /// Whether its time ended while the request was decided about: then nobody may know of its use any more.
     pub(crate) fn is_over(&self, now: i64) -> bool {
-        now > self.until && !self.has_passed
+        now > self.0.until && !self.0.has_passed
+    }
+
+    /// Whether its nonce should be replaced soon.
+    pub(crate) fn is_ageing(&self) -> bool {
+        self.0.is_ageing
     }
 
     /// §11.1: a proof is good for one request. Only now nothing is left to be checked.
@@ -317,7 +318,8 @@ mod tests {
     fn rfc9449_4_3_12b_nothing_is_proved_for_another_key() {
         let offered = read(1, None).unwrap_or_else(|reason| panic!("{reason:?}"));
         let proved = offered.prove(&key(JKT)).unwrap_or_else(|reason| panic!("{reason:?}"));
-        assert_eq!((proved.name[0], proved.until, proved.is_ageing), (key(JKT).0, NOW + 60, false));
+        assert_eq!(proved.name(), [&key(JKT).0[..], b"e1j3V_bKic8-LAEB"]);
+        assert_eq!((proved.rest(NOW), proved.is_ageing()), (60, false));
         let other = key("fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo");
         assert_eq!(offered.check_key(&other).err(), Some(Reason::ProofKeyMismatch));
         assert_eq!(offered.prove(&other).err(), Some(Reason::ProofKeyMismatch));
@@ -332,7 +334,8 @@ mod tests {
 
     #[test]
     fn rfc9449_11_1_a_use_is_bound_to_what_the_store_knows() {
-        let proved = read(1, None).and_then(|offered| offered.prove(&key(JKT)));
+        let offered = read(1, None).unwrap_or_else(|reason| panic!("{reason:?}"));
+        let proved = offered.prove(&key(JKT));
         let proved = proved.unwrap_or_else(|reason| panic!("{reason:?}"));
         assert!(proved.bound(Use::First).is_ok() && proved.bound(Use::Ignored).is_ok());
         assert_eq!(proved.bound(Use::Again).err(), Some(Reason::ProofReplayed));

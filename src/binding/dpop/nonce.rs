@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::crypto::{self, Secret};
+use crate::crypto::{self, MacKey};
 use crate::jose::b64;
 
 /// What the MAC is about, besides the time.
@@ -17,13 +17,13 @@ const CHARACTERS: usize = (LEN * 4).div_ceil(3);
 /// Makes and checks nonces.
 pub(crate) struct Nonces {
     /// The first makes them, all of them check.
-    keys: Vec<Secret>,
+    keys: Vec<MacKey>,
 }
 
 impl Nonces {
     /// With the operator's secrets, the current one first.
     pub(crate) fn new(secrets: &[Zeroizing<String>]) -> Nonces {
-        Nonces { keys: secrets.iter().map(|secret| Secret::new(secret.as_bytes())).collect() }
+        Nonces { keys: secrets.iter().map(|secret| MacKey::new(secret.as_bytes())).collect() }
     }
 
     /// A nonce of `now`, Unix seconds: 54 characters of base64url. `None` without a secret.
@@ -45,8 +45,8 @@ impl Nonces {
     }
 }
 
-fn mac(key: &Secret, time: [u8; TIME]) -> [u8; MAC] {
-    crypto::hmac_sha256(key.expose(), &[CONTEXT, &time].concat())
+fn mac(key: &MacKey, time: [u8; TIME]) -> [u8; MAC] {
+    key.mac(&[CONTEXT, &time].concat())
 }
 
 #[cfg(test)]
