@@ -359,8 +359,10 @@ typedef struct kb_http {
   uint32_t dpop_n;
   // 0
   uint32_t reserved;
-  // When this very request was let through before, Unix seconds: its proof is held against that time, whatever the upstream took before it
-  // redirected the request; 0: it was not let through yet
+  // What `kb_check_spent()` gave when this very request was let through before: the same proof is then held against the time of then,
+  // whatever the upstream took before it redirected the request; absent: it was not
+  struct kb_str spent;
+  // When that was, Unix seconds: `kb_facts.now_s` of the first decision that gave it; 0 where `spent` is absent
   int64_t passed_s;
 } kb_http;
 
@@ -949,6 +951,23 @@ int32_t kb_check_response(const struct kb_check *check, struct kb_response *resp
 // `check` is NULL or live; `detail` is writable.
 int32_t kb_check_detail(const struct kb_check *check,
                         struct kb_str *detail);
+
+// What names the proof that an allowed request used, for `kb_http.spent` should this very request be decided about again (internal
+// redirects).
+//
+// # Arguments
+// - `spent`: receives 32 octets, or absent: the request used no proof that a store noted
+//
+// # Lifetimes
+// Valid until the check is freed.
+//
+// # Errors
+// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`: the request passes by `report_only` alone.
+//
+// # Safety
+// `check` is NULL or live; `spent` is writable.
+int32_t kb_check_spent(const struct kb_check *check,
+                       struct kb_str *spent);
 
 // The claims of an allowed token as JSON, exactly as its issuer gave them.
 //

@@ -84,7 +84,8 @@ typedef struct {
     ngx_http_keybound_engine_t   *engine;
     kb_check                     *check;
     uint64_t                      number;      /* of the request among those of this worker */
-    time_t                        passed;      /* when it was let through first */
+    uint8_t                       spent[32];   /* what names the proof that it used, since `passed` */
+    time_t                        passed;
     uint32_t                      step;
     uint32_t                      reason;
     uint32_t                      token_id;

@@ -464,7 +464,12 @@ ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         return NGX_DECLINED;
     }
 
-    ctx->passed = ctx->passed ? ctx->passed : ngx_time();
+    if (kb_check_spent(ctx->check, &value) == KB_OK && value.len == sizeof(ctx->spent)
+        && (ctx->passed == 0 || ngx_memcmp(ctx->spent, value.ptr, value.len) != 0))
+    {
+        ngx_memcpy(ctx->spent, value.ptr, value.len);
+        ctx->passed = ngx_time();
+    }
 
     if (ngx_http_keybound_drop_proof(ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -194,7 +194,12 @@ ngx_http_keybound_http(ngx_http_keybound_ctx_t *ctx, kb_http *http)
     ngx_http_keybound_name.number = ctx->number;
     http->request.ptr = (u_char *) &ngx_http_keybound_name;
     http->request.len = sizeof(ngx_http_keybound_name);
-    http->passed_s = ctx->passed;
+
+    if (ctx->passed) {
+        http->spent.ptr = ctx->spent;
+        http->spent.len = sizeof(ctx->spent);
+        http->passed_s = ctx->passed;
+    }
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         n += part->nelts;

@@ -201,7 +201,43 @@ for (['/kb', 'got: Bearer', 'GET'], ['/kb', 'got: Bearer', 'POST'], ['/late', 'g
 }
 --- timeout: 40
 
-=== TEST 7: the upstream gets the token as Bearer and no proof; or both, or neither, by option
+=== TEST 7: that a request was let through by a session, or by a gateway with another store or none, makes no used proof a good one
+--- http_config
+lua_shared_dict others 1m;
+--- engine
+SHORT = { dpop_proof_lifetime = 2, dpop_proof_leeway = 0 }
+kb = dpop(SHORT)
+others = dpop(SHORT, { store = "others" })
+careless = dpop({ dpop_proof_lifetime = 2, dpop_proof_leeway = 0, insecure_dpop_replay = true }, {})
+web = dpop { auth_methods = { "session", "bearer" }, session_secret = ("s"):rep(32), proof_of_possession_dpop = "optional", proof_of_possession_mtls = "optional",
+    dpop_proof_lifetime = 2, dpop_proof_leeway = 0, session_absolute_timeout = 3 }
+--- servers
+server {
+    listen $UPSTREAM;
+    location / { content_by_lua_block { ngx.sleep(3.6) ngx.header["X-Accel-Redirect"] = "/show" .. ngx.var.uri } }
+}
+--- tls
+location / { access_by_lua_block { kb:access() } SHOW }
+location /others { access_by_lua_block { others:access() } proxy_pass http://$UPSTREAM; }
+location /careless { access_by_lua_block { careless:access() } proxy_pass http://$UPSTREAM; }
+location /web { access_by_lua_block { web:access() } proxy_pass http://$UPSTREAM; }
+location /show/web { access_by_lua_block { web:access() } SHOW }
+location /kb { access_by_lua_block { kb:access() } proxy_pass http://$UPSTREAM; }
+--- run
+my $refused = '401 invalid_dpop_proof proof_expired';
+for my $path ('/others', '/careless') {
+    my %one = mine(path => $path);
+    tries($refused, "$path: elsewhere it passed, and here it is late", %one);
+}
+tries('200', 'its twin passed here', mine(path => '/kb'));
+my ($cookie) = header(call(path => '/show/web', token => 'unbound'), 'Set-Cookie') =~ /^(__Host-session=[^;]+)/;
+my %one = mine(path => '/web');
+log_mark();
+is(join(' ', call(%one, headers => [@{ $one{headers} }, "Cookie: $cookie"])->{status}, reasons()), '401 401 proof_expired', 'with a session that ends before');
+tries('200', 'its twin, by its proof', mine(path => '/web'));
+--- timeout: 40
+
+=== TEST 8: the upstream gets the token as Bearer and no proof; or both, or neither, by option
 --- engine
 kb = dpop()
 as_it_came = dpop { upstream_dpop_as_bearer = false }
@@ -245,7 +281,7 @@ is(got(mine(path => '/decide')), 'false Bearer', 'decide() says so');
 is(got(path => '/decide', @stray), 'false nil', 'and of the one that nobody asked for');
 is(got(path => '/decide', token => 'unbound'), 'nil nil', 'and nothing of none');
 
-=== TEST 8: 9449-9-a, 9449-11.3-a, 9449-4.3-10, 9449-8.1-a, 9449-8.2-a: a nonce is asked for, given, and good
+=== TEST 9: 9449-9-a, 9449-11.3-a, 9449-4.3-10, 9449-8.1-a, 9449-8.2-a: a nonce is asked for, given, and good
 --- engine
 kb = dpop { dpop_use_nonce = true, dpop_nonce_secret = ("n"):rep(32) }
 other = dpop { dpop_use_nonce = true, dpop_nonce_secret = ("o"):rep(32) }
@@ -277,7 +313,7 @@ tries('401 invalid_dpop_proof proof_malformed', 'a number', mine(proof => { nonc
 $response = tries('401 invalid_token proof_key_mismatch', 'a thief', sent('thief', 'jkt:phone', proof => { nonce => $nonce }));
 is(header($response, 'DPoP-Nonce'), '', 'a thief: gets no nonce');
 
-=== TEST 9: 9449-8-b: a nonce that ages is replaced before it ends, and the upstream's own never comes through
+=== TEST 10: 9449-8-b: a nonce that ages is replaced before it ends, and the upstream's own never comes through
 --- engine
 KEY = ("n"):rep(32)
 kb = dpop { dpop_use_nonce = true, dpop_nonce_secret = KEY, dpop_proof_lifetime = 4 }
@@ -321,7 +357,7 @@ is(header(call(path => '/plain', token => 'unbound'), 'DPoP-Nonce'), 'upstream',
 is(call(path => '/err')->{body}, 'nil keybound.new: ctx: must not be false with dpop_use_nonce: header_filter() needs it', 'header_filter() needs what access() leaves');
 --- timeout: 30
 
-=== TEST 10: secrets of nonces are rotated without a client noticing
+=== TEST 11: secrets of nonces are rotated without a client noticing
 --- engine
 old, new = ("o"):rep(32), ("n"):rep(32)
 before = dpop { dpop_use_nonce = true, dpop_nonce_secret = old }
@@ -342,7 +378,7 @@ for my $from (qw(before first second after)) {
     }
 }
 
-=== TEST 11: with logins, too: a request with a proof is one, and one without is none
+=== TEST 12: with logins, too: a request with a proof is one, and one without is none
 --- engine
 kb = dpop { auth_methods = { "session", "bearer" }, session_secret = ("s"):rep(32), proof_of_possession_mtls = "optional", upstream_headers_claims = { "sub" },
     upstream_headers_names = { "X-User" } }

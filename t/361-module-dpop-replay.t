@@ -446,3 +446,21 @@ for (['/accel', 'GET'], ['/accel', 'POST'], ['/late', 'POST'], ['/nonce', 'POST'
 --- timeout: 60
 --- no_error_log
 [alert]
+
+=== TEST 20: that a request was let through by a session makes no used proof a good one
+--- engine
+kb: { "public_origin": "https://api.test", "proof_of_possession_dpop": "optional", "proof_of_possession_mtls": "optional", "auth_methods": ["session", "bearer"], "session_secret": "the-secret-of-sessions-0123456789", "session_absolute_timeout": 3, "dpop_proof_lifetime": 2, "dpop_proof_leeway": 0 }
+--- tokens eval
+{ unbound => {} }
+--- tls
+location /slow { proxy_pass http://$PLAIN; proxy_read_timeout 3600ms; error_page 504 =200 /page; }
+location /page { $PROXY; }
+--- run
+peer_script({ '*' => { wait => 9000 } }, 'plain');
+my ($cookie) = header(call(path => '/page', token => 'unbound'), 'Set-Cookie') =~ /^(__Host-session=[^;]+)/;
+my %one = sent('phone', 'mine', path => '/slow');
+is(comes_of(%one, headers => [@{ $one{headers} }, "Cookie: $cookie"]), '401 proof_expired', 'with a session that ends before');
+is(comes_of(sent('phone', 'mine', path => '/slow')), '200', 'its twin, by its proof');
+--- timeout: 60
+--- no_error_log
+[alert]

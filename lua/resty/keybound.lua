@@ -641,6 +641,7 @@ end
 
 --- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
 local function allow(self, check)
+  local spent = self.takes_proofs and lib.kb_check_spent(check, str) == C.OK and string_of(str) or nil
   local result, values, response_headers, detail =
     take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers or self.has_detail)
   if self.flags ~= 0 then
@@ -657,7 +658,7 @@ local function allow(self, check)
     add_own(response_headers)
   end
   if values then
-    keep(values)
+    keep(values, spent)
     for name, value in pairs(values) do
       if value then
         set_header(name, value)

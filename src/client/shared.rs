@@ -141,7 +141,11 @@ impl Shared {
 
     /// What is there, sealed by somebody else; and whether the store failed.
     pub(crate) async fn fetch(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Stored {
-        let (operation, key, value) = (StoreOperation::Get, self.key(key), Vec::new());
+        self.look(host, self.key(key), delay_ms).await
+    }
+
+    async fn look(&self, host: &Host, key: [u8; 32], delay_ms: u32) -> Stored {
+        let (operation, value) = (StoreOperation::Get, Vec::new());
         let get = Store { operation, key, value, ttl: 1, delay_ms, is_cache: false };
         if self.is_there() { host.store(get).await } else { Stored::Failed }
     }
@@ -169,11 +173,15 @@ impl Shared {
 
     /// Atomically inserts a lock. `None` without a store, or where it fails.
     pub(crate) async fn lock(&self, host: &Host, key: [u8; 32], value: &[u8], ttl: i64) -> Option<bool> {
+        self.add(host, self.key(key), value, ttl).await
+    }
+
+    async fn add(&self, host: &Host, key: [u8; 32], value: &[u8], ttl: i64) -> Option<bool> {
         if !self.is_there() {
             return None;
         }
         let ttl = u32::try_from(ttl.max(1)).unwrap_or(u32::MAX);
-        let (operation, key, value) = (StoreOperation::Add, self.key(key), value.to_vec());
+        let (operation, value) = (StoreOperation::Add, value.to_vec());
         match host.store(Store { operation, key, value, ttl, delay_ms: 0, is_cache: false }).await {
             Stored::Done => Some(true),
             Stored::Exists => Some(false),
@@ -181,15 +189,20 @@ impl Shared {
         }
     }
 
-    /// Atomically notes the use of a proof by a request, which may use it again.
-    pub(crate) async fn spend(&self, host: &Host, key: [u8; 32], request: &[u8], ttl: i64) -> Use {
+    /// Under which key the store has the use of a proof: what it is known by among all with this store.
+    pub(crate) fn name_of_proof(&self, name: &[&[u8]]) -> [u8; 32] {
+        self.key(hash(Domain::Proof, name))
+    }
+
+    /// Atomically notes the use of a proof, by [`Shared::name_of_proof`], by a request, which may use it again.
+    pub(crate) async fn spend(&self, host: &Host, name: [u8; 32], request: &[u8], ttl: i64) -> Use {
         let mark = hash(Domain::Request, &[request]);
         let (mark, _) = mark.split_at(16);
-        match self.lock(host, key, mark, ttl).await {
+        match self.add(host, name, mark, ttl).await {
             Some(true) => Use::First,
             Some(false) if request.is_empty() => Use::Again,
             // Internally redirected, a request is decided about anew.
-            Some(false) => match self.fetch(host, key, 0).await {
+            Some(false) => match self.look(host, name, 0).await {
                 Stored::Found(other) if other == mark => Use::First,
                 Stored::Found(_) => Use::Again,
                 _ => Use::Unknown,

@@ -590,8 +590,8 @@ impl<'a> Options<'a> {
     }
 
     fn headers(&self) -> Result<Headers, ConfigError> {
-        // Those of the connection, and those that mean something else already.
-        const REQUEST: [&str; 12] = [
+        // Those of the connection, and those that mean something else already: they go before the request is decided about.
+        const REQUEST: [&str; 18] = [
             "authorization",
             "host",
             "expect",
@@ -604,6 +604,12 @@ impl<'a> Options<'a> {
             "x-forwarded-host",
             "x-forwarded-port",
             "x-forwarded-prefix",
+            "origin",
+            "accept",
+            "refresh-token",
+            "sec-fetch-site",
+            "sec-fetch-mode",
+            "sec-fetch-dest",
         ];
         const RESPONSE: [&str; 12] = [
             "keep-alive",

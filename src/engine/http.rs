@@ -43,6 +43,8 @@ pub struct Http<'a> {
     pub forwarded_prefix: &'a [u8],
     /// What no other request has, where one request may be decided about more than once (internal redirects): its proof is then used once
     pub id: &'a [u8],
-    /// When this very request was let through before, Unix seconds; 0: it was not
+    /// What [`super::Granted::spent`] named when this very request was let through before; empty: nothing
+    pub spent: &'a [u8],
+    /// When that was, Unix seconds
     pub passed: i64,
 }

@@ -198,6 +198,8 @@ struct Passed {
     claims: Vec<u8>,
     /// The nonce that the client should use from now on
     nonce: Option<String>,
+    /// What the store knows its proof by
+    spent: Option<[u8; 32]>,
     /// Nobody will notice if its proof comes again.
     is_unremembered: bool,
 }
@@ -205,7 +207,7 @@ struct Passed {
 impl Passed {
     fn without_proof(judged: Judged) -> Result<Passed, Reason> {
         let Judged { held, claims } = judged;
-        Ok(Passed { bound: held.bound()?, claims, nonce: None, is_unremembered: false })
+        Ok(Passed { bound: held.bound()?, claims, nonce: None, spent: None, is_unremembered: false })
     }
 }
 
@@ -470,7 +472,7 @@ impl Engine {
         Ok(Shown {
             scheme,
             token: token.to_vec(),
-            offered: dpop.map(|dpop| dpop.read(request, token)),
+            offered: dpop.map(|dpop| dpop.read(&self.shared, request, token)),
             request: request_id.to_vec(),
         })
     }
@@ -517,19 +519,20 @@ impl Engine {
         match judged.held {
             Held::Bound(_) => Ok(Passed::without_proof(judged)?),
             Held::ToProve(key) => {
-                let Taken { bound, nonce, is_unremembered } = self.take_proof(host, subject, &key).await?;
-                Ok(Passed { bound, claims: judged.claims, nonce, is_unremembered })
+                let Taken { bound, nonce, spent, is_unremembered } = self.take_proof(host, subject, &key).await?;
+                Ok(Passed { bound, claims: judged.claims, nonce, spent, is_unremembered })
             }
         }
     }
 
     fn grant(&self, passed: Passed, shown: Option<&Shown>) -> Granted {
-        let Passed { bound, claims, nonce, is_unremembered } = passed;
+        let Passed { bound, claims, nonce, spent, is_unremembered } = passed;
         let mut changes = self.changes_headers.then(|| Box::new(self.headers.of(&claims)));
         if let (Some(dpop), Some(Shown { scheme: Scheme::Dpop, token, .. })) = (&self.dpop, shown) {
             let changes = changes.get_or_insert_default();
             dpop.change(changes, token, self.headers.hide_credentials, false);
             changes.respond(nonce.map(proof::nonce_headers));
+            changes.spent = spent;
         }
         let mut granted = Granted::new(bound, claims, changes);
         if is_unremembered {

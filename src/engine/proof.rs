@@ -11,7 +11,7 @@ use super::{Engine, Request, Subject};
 use crate::binding::dpop::{Given, Nonces, Offered, Proofs, Use, uri};
 use crate::binding::{Bound, Mode, Policy, Scheme};
 use crate::cert::Thumbprint;
-use crate::client::shared::{self, Domain};
+use crate::client::shared::Shared;
 use crate::crypto::Algorithm;
 use crate::reason::Reason;
 use crate::steps::{Host, Refusal};
@@ -112,22 +112,31 @@ impl Dpop {
     }
 
     /// Reads the proof of a request for a token.
-    pub(super) fn read(&self, request: &Request<'_>, token: &[u8]) -> Result<Offered, Refusal> {
+    pub(super) fn read(&self, shared: &Shared, request: &Request<'_>, token: &[u8]) -> Result<Offered, Refusal> {
         let http = request.http.copied().unwrap_or_default();
         let uri = self.public.uri(&http);
         // A request that has no proof at all is told that.
         if http.dpop_count == 0 {
             return Err(Reason::ProofMissing.into());
         }
-        self.proofs.read(&Given {
+        let uri = uri?;
+        let given = Given {
             proof: http.dpop,
             count: http.dpop_count,
             method: http.method,
-            uri: &uri?,
+            uri: &uri,
             token,
             now: request.now,
-            passed: Some(http.passed).filter(|passed| *passed > 0),
-        })
+            passed: None,
+        };
+        // However long its upstream took before it redirected the request: the proof that the request used stays its own.
+        if !http.spent.is_empty()
+            && let Ok(offered) = self.proofs.read(&Given { passed: Some(http.passed), ..given })
+            && shared.name_of_proof(&offered.name()) == http.spent
+        {
+            return Ok(offered);
+        }
+        self.proofs.read(&given)
     }
 }
 
@@ -242,10 +251,10 @@ impl Engine {
             return Err(Reason::ProofMissing.into());
         };
         let proved = offered.as_ref().map_err(Refusal::clone)?.prove(key)?;
+        let name = self.shared.name_of_proof(&proved.name());
         let used = if dpop.ignores_replay && !self.shares {
             Use::Ignored
         } else {
-            let name = shared::hash(Domain::Proof, &proved.name());
             // Another node's clock may be behind.
             let ttl = proved.rest(host.now()).saturating_add(dpop.proofs.leeway).saturating_add(1);
             match self.shared.spend(host, name, subject.request, ttl).await {
@@ -261,7 +270,8 @@ impl Engine {
             return Err(Refusal::new(reason, "while the authorization server or the store was asked"));
         }
         let nonce = if proved.is_ageing() { self.nonce(host.now()) } else { None };
-        Ok(Taken { bound, nonce, is_unremembered: used == Use::Ignored })
+        let spent = (used == Use::First).then_some(name);
+        Ok(Taken { bound, nonce, spent, is_unremembered: used == Use::Ignored })
     }
 
     /// A nonce of now, where there are any.
@@ -300,6 +310,8 @@ pub(super) struct Taken {
     pub(super) bound: Bound,
     /// The nonce that the client should use from now on
     pub(super) nonce: Option<String>,
+    /// What the store knows it by
+    pub(super) spent: Option<[u8; 32]>,
     /// Nobody will notice if the proof comes again.
     pub(super) is_unremembered: bool,
 }

@@ -142,6 +142,8 @@ pub(crate) struct Changes {
     pub(crate) request: Vec<(Box<str>, Option<String>)>,
     /// For the client
     pub(crate) response: Vec<(Box<str>, String)>,
+    /// What the store knows the request's proof by
+    pub(crate) spent: Option<[u8; 32]>,
 }
 
 impl Changes {
@@ -170,6 +172,7 @@ impl Headers {
         Changes {
             request: request.chain(self.hide_credentials.then(|| ("authorization".into(), None))).collect(),
             response: response.collect(),
+            spent: None,
         }
     }
 }

@@ -368,6 +368,30 @@ pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb
     unsafe { read(check, detail, |check| Ok(kb_str::of_option(check.check.detail().map(str::as_bytes)))) }
 }
 
+/// What names the proof that an allowed request used, for `kb_http.spent` should this very request be decided about again (internal
+/// redirects).
+///
+/// # Arguments
+/// - `spent`: receives 32 octets, or absent: the request used no proof that a store noted
+///
+/// # Lifetimes
+/// Valid until the check is freed.
+///
+/// # Errors
+/// `KB_E_NULL`; `KB_E_STATE`: the step is not `KB_STEP_ALLOW`; `KB_E_RANGE`: the request passes by `report_only` alone.
+///
+/// # Safety
+/// `check` is NULL or live; `spent` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kb_check_spent(check: *const kb_check, spent: *mut kb_str) -> i32 {
+    // SAFETY: the caller's.
+    unsafe {
+        read(check, spent, |check| {
+            check.granted().map(|granted| kb_str::of_option(granted.spent().map(<[u8; 32]>::as_slice)))
+        })
+    }
+}
+
 /// The claims of an allowed token as JSON, exactly as its issuer gave them.
 ///
 /// # Arguments

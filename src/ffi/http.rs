@@ -70,8 +70,10 @@ pub struct kb_http {
     pub dpop_n: u32,
     /// 0
     pub reserved: u32,
-    /// When this very request was let through before, Unix seconds: its proof is held against that time, whatever the upstream took before it
-    /// redirected the request; 0: it was not let through yet
+    /// What `kb_check_spent()` gave when this very request was let through before: the same proof is then held against the time of then,
+    /// whatever the upstream took before it redirected the request; absent: it was not
+    pub spent: kb_str,
+    /// When that was, Unix seconds: `kb_facts.now_s` of the first decision that gave it; 0 where `spent` is absent
     pub passed_s: i64,
 }
 
@@ -89,6 +91,7 @@ pub(super) struct Facts<'a> {
     peer: &'a [u8],
     id: &'a [u8],
     dpop_count: u32,
+    spent: &'a [u8],
     passed: i64,
     /// Of [`HEADERS`]
     headers: [Cow<'a, [u8]>; HEADERS.len()],
@@ -153,7 +156,8 @@ impl<'a> Facts<'a> {
         ];
         // One that forgot to count would not see a second proof.
         let is_miscounted = (http.dpop_n == 0) != http.dpop.ptr.is_null();
-        if http.reserved != 0 || is_miscounted || http.passed_s < 0 {
+        let has_passed = !http.spent.ptr.is_null();
+        if http.reserved != 0 || is_miscounted || has_passed != (http.passed_s > 0) {
             return Err(KB_E_ARGUMENT);
         }
         let mut dpop_count = http.dpop_n;
@@ -189,6 +193,7 @@ impl<'a> Facts<'a> {
             peer: get(http.peer)?,
             id: get(http.request)?,
             dpop_count,
+            spent: get(http.spent)?,
             passed: http.passed_s,
             headers,
         })
@@ -230,6 +235,7 @@ impl<'a> Facts<'a> {
             forwarded_port,
             forwarded_prefix,
             id: self.id,
+            spent: self.spent,
             passed: self.passed,
         }
     }

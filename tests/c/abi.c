@@ -1407,7 +1407,8 @@ static void
 test_http_proof(void)
 {
     size_t       i;
-    kb_str      *members[8], proof;
+    kb_str      *members[8], proof, spent;
+    uint8_t      name[32];
     kb_http      http;
     kb_facts     facts;
     kb_engine   *made, *behind, *named;
@@ -1509,19 +1510,39 @@ test_http_proof(void)
     http.reserved = 1;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.reserved = 0;
+
+    /* The proof that a request used is held against the time of then; without that time, or without the proof, it is an error. */
+
+    decide(behind, &facts, &decision);
+    CHECK_EQ(kb_check_spent(decision.check, &spent), KB_E_STATE);
+    CHECK_EQ(kb_check_stored(decision.check, facts.now_s, KB_STORED, str_of(NULL)), KB_OK);
+    CHECK_EQ(kb_check_spent(decision.check, &spent), KB_OK);
+    CHECK_EQ(spent.len, sizeof(name));
+    memcpy(name, spent.ptr, spent.len);
+    CHECK_EQ(kb_check_spent(decision.check, NULL), KB_E_NULL);
+    CHECK_EQ(kb_check_spent(NULL, &spent), KB_E_NULL);
+    kb_check_free(decision.check);
+
+    spent.ptr = name;
+    spent.len = sizeof(name);
+    http.passed_s = facts.now_s;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.passed_s = -1;
+    http.spent = spent;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.passed_s = 0;
-
-    /* The proof of a request that was let through before is held against the time of then. */
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
 
     facts.now_s += 61;
-    check_proof_refused(behind, &facts, "proof_expired");
     http.passed_s = facts.now_s - 61;
     decide(behind, &facts, &decision);
     CHECK_EQ(decision.step, KB_STEP_STORE);
     kb_check_free(decision.check);
+    name[31] ^= 1;
+    check_proof_refused(behind, &facts, "proof_expired");
     http.passed_s = 0;
+    http.spent = str_of(NULL);
+    check_proof_refused(behind, &facts, "proof_expired");
     facts.now_s -= 61;
 
     /* A host of before, whatever is in the bytes behind its struct: it has no proof, and no TLS. */

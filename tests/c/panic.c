@@ -104,6 +104,7 @@ decide_panics(void)
     X(kb_check_reason, kb_check_reason(check) == 0) \
     X(kb_check_response, kb_check_response(check, &response) == KB_E_PANIC && untouched(&response)) \
     X(kb_check_detail, kb_check_detail(check, &s) == KB_E_PANIC && untouched(&s)) \
+    X(kb_check_spent, kb_check_spent(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_claims, kb_check_claims(check, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_claim, kb_check_claim(check, (const uint8_t *) "sub", 3, &s) == KB_E_PANIC && untouched(&s)) \
     X(kb_check_header, kb_check_header(check, 0, &s, &t) == KB_E_PANIC && untouched(&s) && untouched(&t)) \

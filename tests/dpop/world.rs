@@ -37,6 +37,7 @@ pub struct Ask {
     pub certificate: Option<&'static [u8]>,
     pub early_data: bool,
     pub id: &'static str,
+    pub spent: Vec<u8>,
     pub passed: i64,
 }
 
@@ -56,6 +57,7 @@ pub fn bare() -> Ask {
         certificate: None,
         early_data: false,
         id: "",
+        spent: Vec::new(),
         passed: 0,
     }
 }
@@ -85,6 +87,8 @@ pub struct Seen {
     /// For the upstream
     pub upstream: Vec<(String, Option<String>)>,
     pub claims: Value,
+    /// What names its proof
+    pub spent: Option<[u8; 32]>,
     /// What was asked of the store and of the server, in this order.
     pub stored: Vec<Store>,
     pub fetched: Vec<Fetch>,
@@ -162,6 +166,7 @@ impl World {
             forwarded_port: port,
             forwarded_prefix: prefix,
             id: ask.id.as_bytes(),
+            spent: &ask.spent,
             passed: ask.passed,
             ..Http::default()
         };
@@ -246,6 +251,7 @@ fn seen(check: &Check, stored: Vec<Store>, fetched: Vec<Fetch>) -> Seen {
         headers: Vec::new(),
         upstream: Vec::new(),
         claims: Value::Null,
+        spent: None,
         stored,
         fetched,
     };
@@ -255,6 +261,7 @@ fn seen(check: &Check, stored: Vec<Store>, fetched: Vec<Fetch>) -> Seen {
             seen.headers = granted.response_headers().map(|(name, value)| own(name, value)).collect();
             seen.upstream = granted.headers().map(|(n, value)| (n.to_owned(), value.map(str::to_owned))).collect();
             seen.claims = serde_json::from_slice(granted.claims()).expect("claims");
+            seen.spent = granted.spent().copied();
         }
         Step::Respond(response) => {
             assert_eq!(response.reason, seen.reason);

@@ -66,6 +66,7 @@ typedef struct kb_http {
   struct kb_str forwarded_prefix;
   uint32_t dpop_n;
   uint32_t reserved;
+  struct kb_str spent;
   int64_t passed_s;
 } kb_http;
 typedef struct kb_facts {
@@ -212,6 +213,8 @@ uint32_t kb_check_reason(const struct kb_check *check);
 int32_t kb_check_response(const struct kb_check *check, struct kb_response *response);
 int32_t kb_check_detail(const struct kb_check *check,
                         struct kb_str *detail);
+int32_t kb_check_spent(const struct kb_check *check,
+                       struct kb_str *spent);
 int32_t kb_check_claims(const struct kb_check *check,
                         struct kb_str *json);
 int32_t kb_check_claim(struct kb_check *check,

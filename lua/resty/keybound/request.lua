@@ -157,9 +157,11 @@ function _M.clear_headers(names)
 end
 
 
--- What is kept of requests that were let through, by their names, for as long as they last: `ngx.ctx` has it, and lives
--- on where nginx forgets it in an internal redirect.
-local kept = setmetatable({}, { __mode = "v" })
+-- What is kept of requests that were let through, for as long as they last. `ngx.ctx` has the handle, and lives on
+-- where nginx forgets it in an internal redirect: then it is found by the request's name. Scripts that show `ngx.ctx`
+-- show nothing of it.
+local kept = setmetatable({}, { __mode = "k" })
+local handles = setmetatable({}, { __mode = "v" })
 -- By which it may be decided about. What else is changed is cleared first in any case.
 local CREDENTIALS = { "authorization", "cookie", "dpop", "refresh-token" }
 
@@ -200,11 +202,18 @@ function _M.has_stray_proof()
 end
 
 
---- Remembers of the current request, which is let through, when that was, and the credentials that are about to be
--- changed. nginx may redirect it internally (try_files, index, error_page), and then it is decided about anew, by what
--- its client sent.
+local function kept_of(name)
+  local handle = handles[name]
+  return handle and kept[handle]
+end
+
+
+--- Remembers of the current request, which is let through, the proof that it used, since when, and the credentials that
+-- are about to be changed. nginx may redirect it internally (try_files, index, error_page), and then it is decided
+-- about anew, by what its client sent.
 -- @tparam table changes by name
-function _M.keep(changes)
+-- @tparam[opt] string spent of `kb_check_spent()`
+function _M.keep(changes, spent)
   local headers
   for _, name in ipairs(CREDENTIALS) do
     if changes[name] ~= nil then
@@ -212,19 +221,23 @@ function _M.keep(changes)
       headers[name] = ngx_var[variable_of(name)] or false
     end
   end
-  if not headers and not has_proof() then
+  if not headers and not spent then
     return
   end
-  local id = name_of_request()
-  local before = kept[id]
-  local record = { headers = headers or {}, passed = before and before.passed or ngx_time() }
-  kept[id], ngx.ctx[kept] = record, record
+  local name = name_of_request()
+  local before, passed = kept_of(name), spent and ngx_time()
+  if before and before.spent and (not spent or spent == before.spent) then
+    spent, passed = before.spent, before.passed
+  end
+  local handle = {}
+  handles[name], ngx.ctx.keybound_request = handle, handle
+  kept[handle] = { headers = headers or {}, spent = spent, passed = passed }
 end
 
 
 --- Gives the current request back what it came with.
 function _M.restore_headers()
-  local record = kept[name_of_request()]
+  local record = kept_of(name_of_request())
   for name, text in pairs(record and record.headers or {}) do
     if text then
       set_header(name, text)
@@ -375,7 +388,11 @@ local function fill_for_proof(http, all, r)
   end
   local own, name = name_of_worker(), name_of_request()
   set_string(http.request, "request", own and own .. name)
-  http.passed_s = kept[name] and kept[name].passed or 0
+  local before = kept_of(name)
+  if before and before.spent then
+    set_string(http.spent, "spent", before.spent)
+    http.passed_s = before.passed
+  end
   set_headers(http, r)
 end
 

@@ -34,8 +34,9 @@ local FLUSH_MAX = 128
 local FLUSH_PAUSE = 1
 -- For so long a Redis that failed is not asked again.
 local REDIS_PAUSE = 1
--- Ends of messages about a connection that died, or an answer that came too late: the next one may do.
-local ONCE_MORE = { "timeout$", "closed$", "reset by peer$", "broken pipe$" }
+-- Ends of messages about a connection that died, or an answer that came too late: the next one may be in time.
+local PASSING = { "timeout$", "closed$", "reset by peer$", "broken pipe$" }
+
 
 local _M = { MIN_DICT_SIZE = MIN_DICT_SIZE }
 
@@ -410,8 +411,8 @@ local function round_trip(self, command, ...)
 end
 
 
-local function may_do_again(err)
-  for _, pattern in ipairs(ONCE_MORE) do
+local function is_passing(err)
+  for _, pattern in ipairs(PASSING) do
     if err:find(pattern) then
       return true
     end
@@ -420,22 +421,24 @@ local function may_do_again(err)
 end
 
 
---- A command that was not answered is sent once more, so that who adds may be told that it exists already.
 local function run(self, command, key, ...)
-  if ngx_now() < self.retry_at then
+  local begun = ngx_now()
+  if begun < self.retry_at then
     return nil, self.name .. ": not asked, it failed a moment ago: " .. self.failure
   end
   local reply, err = round_trip(self, command, self.prefix .. key, ...)
-  if reply == nil and may_do_again(err) then
-    reply, err = round_trip(self, command, self.prefix .. key, ...)
+  if reply ~= nil then
+    self.failed_at = nil
+    return reply
   end
-  if reply == nil then
-    self.failure = err
-    -- The clock is that of the event loop, which has waited for the answer.
-    self.retry_at = ngx_now() + REDIS_PAUSE
-    return nil, self.name .. ": " .. err
+  -- The clock is that of the event loop, which has waited for the answer.
+  local now = ngx_now()
+  -- What was under way at the first failure, too, tells nothing new.
+  if not is_passing(err) or self.failed_at and begun >= self.failed_at then
+    self.retry_at = now + REDIS_PAUSE
   end
-  return reply
+  self.failure, self.failed_at = err, self.failed_at or now
+  return nil, self.name .. ": " .. err
 end
 
 

@@ -32,6 +32,7 @@ pub(crate) struct Proofs {
 }
 
 /// What of a request a proof is held against.
+#[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
     /// The `DPoP` header
     pub(crate) proof: &'a [u8],
@@ -45,7 +46,7 @@ pub(crate) struct Given<'a> {
     pub(crate) token: &'a [u8],
     /// Unix seconds
     pub(crate) now: i64,
-    /// When this very request was let through before, Unix seconds
+    /// When this very request used this very proof before, Unix seconds
     pub(crate) passed: Option<i64>,
 }
 
@@ -61,7 +62,7 @@ pub(crate) struct Offered {
     until: i64,
     /// Whether its nonce should be replaced soon.
     is_ageing: bool,
-    /// Whether this very request was let through before
+    /// Whether this very request used it before
     has_passed: bool,
 }
 
@@ -241,6 +242,11 @@ fn of_token(claims: &Claims<'_>, token: &[u8]) -> Result<(), Reason> {
 }
 
 impl Offered {
+    /// What it is known by: the thumbprint of its key, and `jti`.
+    pub(crate) fn name(&self) -> [&[u8]; 2] {
+        [&self.thumbprint.0, self.jti.as_bytes()]
+    }
+
     /// Check 12, second half: the key of the proof is the one that the token is bound to. A comparison, which the signature can wait for.
     pub(crate) fn check_key(&self, bound: &Thumbprint) -> Result<(), Reason> {
         if self.thumbprint.matches(bound) { Ok(()) } else { Err(Reason::ProofKeyMismatch) }
@@ -257,14 +263,14 @@ impl Offered {
 }
 
 impl Proved<'_> {
-    /// What it is known by: the thumbprint of its key, and `jti`.
+    /// [`Offered::name`]
     pub(crate) fn name(&self) -> [&[u8]; 2] {
-        [&self.0.thumbprint.0, self.0.jti.as_bytes()]
+        self.0.name()
     }
 
-    /// For how long it must be known, in seconds.
+    /// For how long it is accepted, in seconds.
     pub(crate) fn rest(&self, now: i64) -> i64 {
-        self.0.until.saturating_sub(now)
+        self.0.until.saturating_sub(now).max(0)
     }
 
     /// Whether its time ended while the request was decided about: then nobody may know of its use any more.

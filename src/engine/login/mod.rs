@@ -106,7 +106,7 @@ impl Engine {
         let mut why = None;
         if let Some(sessions) = &logins.sessions {
             match self.by_session(host, logins, sessions, visit, &mut cookies, tally).await {
-                Ok(Found::Passage(passage)) => return self.pass(host, logins, visit, passage, cookies).await,
+                Ok(Found::Passage(passage)) => return self.pass(host, logins, visit, *passage, cookies).await,
                 Ok(Found::Nothing) => {}
                 Ok(Found::Over { refusal, ours }) => {
                     if ours {
@@ -259,6 +259,7 @@ impl Engine {
             let is_own = logins.upstream.is_some() || !matches!(method, Method::Bearer | Method::Introspection);
             dpop.change(&mut changes, token.as_bytes(), self.headers.hide_credentials, is_own);
             changes.respond(passed.nonce.map(proof::nonce_headers));
+            changes.spent = passed.spent;
         } else if self.dpop.is_some() {
             // Nobody looked at one that came all the same.
             changes.set("dpop", None);

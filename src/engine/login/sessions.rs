@@ -34,7 +34,7 @@ const FAILED: &[u8] = b"failed";
 /// What became of looking for a session.
 pub(super) enum Found {
     /// The request goes on.
-    Passage(Passage),
+    Passage(Box<Passage>),
     /// There is none.
     Nothing,
     /// There is one that is of no more use: another method may do. Its cookie is removed where it is `ours` for certain: one that does not
@@ -218,14 +218,14 @@ impl Engine {
             Err(refusal) => return Err(refusal),
         };
         let is_proved = session.thumbprint.is_some() || matches!(holder, Holder::Client(_));
-        Ok(Found::Passage(Passage {
+        Ok(Found::Passage(Box::new(Passage {
             method: Method::Session,
             passed,
             tokens: session.tokens,
             subject: None,
             refresh_token: None,
             is_proved,
-        }))
+        })))
     }
 
     /// Checks what a session is bound to. Who comes with another certificate loses the cookie, and nobody else does: after a renewal of the

@@ -321,11 +321,11 @@ end
 
 function Keybound:header_filter(conf)
   local decision = kong.ctx.plugin.decision
-  if decision and decision.allowed and conf.dpop_use_nonce == true then
-    -- One of the upstream's would be good for nothing here.
-    kong.response.clear_header("DPoP-Nonce")
+  local headers = decision and decision.response_headers or {}
+  if conf.dpop_use_nonce == true and not headers["dpop-nonce"] then
+    kong.response.clear_header("DPoP-Nonce")  -- one of the upstream's, good for nothing here
   end
-  for name, value in pairs(decision and decision.allowed and decision.response_headers or {}) do
+  for name, value in pairs(decision and decision.allowed and headers or {}) do
     kong.response.set_header(name, value)
   end
 end
