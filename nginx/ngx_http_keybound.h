@@ -86,6 +86,7 @@ typedef struct {
     uint64_t                      number;      /* of the request among those of this worker */
     uint8_t                       spent[32];   /* what names the proof that it used, since `passed` */
     time_t                        passed;
+    time_t                        decided;     /* when the decision began */
     uint32_t                      step;
     uint32_t                      reason;
     uint32_t                      token_id;

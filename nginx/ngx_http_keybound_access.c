@@ -227,6 +227,7 @@ ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         return KB_E_NULL;
     }
 
+    ctx->decided = facts.now_s;
     rc = kb_engine_decide(ctx->engine->engine, &facts, &decision);
     ctx->check = decision.check;
     ctx->step = decision.step;
@@ -468,7 +469,7 @@ ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         && (ctx->passed == 0 || ngx_memcmp(ctx->spent, value.ptr, value.len) != 0))
     {
         ngx_memcpy(ctx->spent, value.ptr, value.len);
-        ctx->passed = ngx_time();
+        ctx->passed = ctx->decided;
     }
 
     if (ngx_http_keybound_drop_proof(ctx) != NGX_OK) {

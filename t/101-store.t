@@ -399,7 +399,23 @@ write_file("$RUN/redis.pid", main::redis_pid());
 --- run
 says('stored', '5', 'found v', 'failed', 'failed', "failed redis 127.0.0.1:$PORTS{REDIS}: not asked, it failed a moment ago: AUTH: timeout", 'found v');
 
-=== TEST 12: replies that are errors: read-only, of another type, loading, full
+=== TEST 12: a connection that died in the pool is no reason either
+--- lua
+local s = redis()
+say(s:put("k", "v", 60))
+-- Nobody notices while this blocks the worker.
+os.execute("redis-cli --no-auth-warning -h 127.0.0.1 -a secret -p $REDIS CLIENT KILL TYPE normal >/dev/null")
+local answer, err = s:get("k")
+say(answer, (err:find("closed", 1, true) or err:find("reset", 1, true) or err:find("broken pipe", 1, true)) ~= nil)
+say(s.failed_at, s.retry_at)
+say(s:get("k"))
+--- expected
+stored
+failed true
+nil 0
+found v
+
+=== TEST 13: replies that are errors: read-only, of another type, loading, full
 --- lua
 local s = redis()
 say(s:put("k", "v", 60))
@@ -415,7 +431,7 @@ like(call(plain => 1, path => '/t')->{body}, qr/^\Q$at\E READONLY You can't writ
 start_redis();
 says('stored', 'absent');
 
-=== TEST 13: what is no Redis
+=== TEST 14: what is no Redis
 --- lua
 local s = redis { password = ngx.null, port = $TLS_REDIS }
 say((s:get("k")))

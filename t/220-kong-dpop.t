@@ -91,7 +91,8 @@ is(saw(call(mine(path => '/preflight/', method => 'OPTIONS', headers => ['Origin
 
 === TEST 5: 9449-9-a, 9449-8-b, 9449-8.2-a: nonces: given with a refusal and before they end; the upstream's own do not come through
 --- kong eval
-+{ main::routes(short => [main::dpop(main::nonces(dpop_proof_lifetime => 4))]) }
++{ consumers => [{ username => 'guest' }], main::routes(short => [main::dpop(main::nonces(dpop_proof_lifetime => 4))],
+    guest => [main::dpop(main::nonces(anonymous => 'guest', anonymous_on_failed_binding => $main::TRUE))]) }
 --- upstream
 location / { add_header DPoP-Nonce upstream; add_header Cache-Control max-age=60; return 200 passed; }
 --- schemes: DPoP
@@ -110,6 +111,11 @@ ok($next[0] ne $nonces[0] && $next[0] ne 'upstream', 'ours');
 is(join(' ', header($response, 'Cache-Control')), 'no-store', 'nobody keeps it');
 tries('200', 'it is good', mine(path => '/short/', proof => { nonce => $next[0] }));
 is(header(call(path => '/'), 'DPoP-Nonce'), 'upstream', 'elsewhere it comes through');
+for (['refused for its nonce', mine(path => '/guest/')], ['without a token', path => '/guest/']) {
+    my ($name, %call) = @$_;
+    $response = call(%call);
+    is(join(' ', $response->{status}, header($response, 'DPoP-Nonce')), '200', "not where it passes as anonymous, $name");
+}
 --- timeout: 20
 
 === TEST 6: who did not prove possession does not pass as anonymous; who showed nothing does

@@ -640,7 +640,7 @@ end
 
 
 --- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
-local function allow(self, check)
+local function allow(self, check, now)
   local spent = self.takes_proofs and lib.kb_check_spent(check, str) == C.OK and string_of(str) or nil
   local result, values, response_headers, detail =
     take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers or self.has_detail)
@@ -658,7 +658,7 @@ local function allow(self, check)
     add_own(response_headers)
   end
   if values then
-    keep(values, spent)
+    keep(values, spent, now)
     for name, value in pairs(values) do
       if value then
         set_header(name, value)
@@ -673,6 +673,7 @@ end
 
 --- What is seldom: a decision that needs the authorization server or the store.
 local function access_by_steps(self)
+  local now = tonumber(facts.now_s)
   local check, refused, err = go_on(self)
   if refused then
     return refuse(self, refused)
@@ -680,7 +681,7 @@ local function access_by_steps(self)
   if not check then
     return fail(err)
   end
-  return allow(self, check)
+  return allow(self, check, now)
 end
 
 
@@ -711,7 +712,7 @@ function _M:access()
       return strip_proof(self)
     end
     decision.check = nil
-    return allow(self, check)
+    return allow(self, check, tonumber(facts.now_s))
   end
   if step == STEP_RESPOND then
     return refuse(self, refused_at_once())

@@ -157,7 +157,7 @@ impl<'a> Facts<'a> {
         // One that forgot to count would not see a second proof.
         let is_miscounted = (http.dpop_n == 0) != http.dpop.ptr.is_null();
         let has_passed = !http.spent.ptr.is_null();
-        if http.reserved != 0 || is_miscounted || has_passed != (http.passed_s > 0) {
+        if http.reserved != 0 || is_miscounted || has_passed != (http.passed_s != 0) || http.passed_s < 0 {
             return Err(KB_E_ARGUMENT);
         }
         let mut dpop_count = http.dpop_n;

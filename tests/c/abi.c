@@ -1528,6 +1528,7 @@ test_http_proof(void)
     http.passed_s = facts.now_s;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.passed_s = -1;
+    check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.spent = spent;
     check_invalid_with(made, &facts, KB_E_ARGUMENT);
     http.passed_s = 0;

@@ -213,7 +213,8 @@ end
 -- about anew, by what its client sent.
 -- @tparam table changes by name
 -- @tparam[opt] string spent of `kb_check_spent()`
-function _M.keep(changes, spent)
+-- @tparam number now of the decision
+function _M.keep(changes, spent, now)
   local headers
   for _, name in ipairs(CREDENTIALS) do
     if changes[name] ~= nil then
@@ -225,7 +226,7 @@ function _M.keep(changes, spent)
     return
   end
   local name = name_of_request()
-  local before, passed = kept_of(name), spent and ngx_time()
+  local before, passed = kept_of(name), spent and now
   if before and before.spent and (not spent or spent == before.spent) then
     spent, passed = before.spent, before.passed
   end
@@ -488,8 +489,8 @@ function _M.with_needs(fill, needs)
       is_used = false
     end
     if takes_proofs and is_dpop() then
-      fill_for_proof(http, for_proofs, r)
       is_used = true
+      fill_for_proof(http, for_proofs, r)
     elseif has_logins then
       fill_for_login(http, for_logins, r)
     end

@@ -34,8 +34,8 @@ local FLUSH_MAX = 128
 local FLUSH_PAUSE = 1
 -- For so long a Redis that failed is not asked again.
 local REDIS_PAUSE = 1
--- Ends of messages about a connection that died, or an answer that came too late: the next one may be in time.
-local PASSING = { "timeout$", "closed$", "reset by peer$", "broken pipe$" }
+-- Ends of messages about a connection that died.
+local DEAD = { "closed$", "reset by peer$", "broken pipe$" }
 
 
 local _M = { MIN_DICT_SIZE = MIN_DICT_SIZE }
@@ -391,28 +391,8 @@ local function connect(self)
 end
 
 
---- One command, and the connection goes back to its pool.
--- @return its reply; or nil and a message
-local function round_trip(self, command, ...)
-  local red, err = connect(self)
-  if not red then
-    return nil, err
-  end
-  local done, reply
-  -- Something else than Redis may answer: the library is not prepared for every byte.
-  done, reply, err = pcall(red[command], red, ...)
-  -- `false` is a reply that is an error: READONLY, NOAUTH, LOADING, ...
-  if not done or not reply then
-    red:close()
-    return nil, tostring(done and err or reply)
-  end
-  red:set_keepalive(self.keepalive, self.pool_size)
-  return reply
-end
-
-
-local function is_passing(err)
-  for _, pattern in ipairs(PASSING) do
+local function is_dead(err)
+  for _, pattern in ipairs(DEAD) do
     if err:find(pattern) then
       return true
     end
@@ -421,23 +401,47 @@ local function is_passing(err)
 end
 
 
+--- One command, and the connection goes back to its pool.
+-- @return its reply; or nil, a message, and whether only a connection of the pool failed, which had died there
+local function round_trip(self, command, ...)
+  local red, err = connect(self)
+  if not red then
+    return nil, err
+  end
+  local is_reused = red:get_reused_times() > 0
+  local done, reply
+  -- Something else than Redis may answer: the library is not prepared for every byte.
+  done, reply, err = pcall(red[command], red, ...)
+  -- `false` is a reply that is an error: READONLY, NOAUTH, LOADING, ...
+  if not done or not reply then
+    red:close()
+    err = tostring(done and err or reply)
+    return nil, err, is_reused and is_dead(err)
+  end
+  red:set_keepalive(self.keepalive, self.pool_size)
+  return reply
+end
+
+
 local function run(self, command, key, ...)
   local begun = ngx_now()
   if begun < self.retry_at then
     return nil, self.name .. ": not asked, it failed a moment ago: " .. self.failure
   end
-  local reply, err = round_trip(self, command, self.prefix .. key, ...)
+  local reply, err, is_stale = round_trip(self, command, self.prefix .. key, ...)
   if reply ~= nil then
     self.failed_at = nil
     return reply
   end
-  -- The clock is that of the event loop, which has waited for the answer.
-  local now = ngx_now()
-  -- What was under way at the first failure, too, tells nothing new.
-  if not is_passing(err) or self.failed_at and begun >= self.failed_at then
-    self.retry_at = now + REDIS_PAUSE
+  if not is_stale then
+    -- The clock is that of the event loop, which has waited for the answer.
+    local now = ngx_now()
+    -- One answer may be late, and with it all that were under way.
+    if not err:find("timeout$") or self.failed_at and begun >= self.failed_at then
+      self.retry_at = now + REDIS_PAUSE
+    end
+    self.failure, self.failed_at = err, self.failed_at or now
   end
-  self.failure, self.failed_at = err, self.failed_at or now
   return nil, self.name .. ": " .. err
 end
 

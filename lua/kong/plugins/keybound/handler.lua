@@ -169,10 +169,10 @@ end
 local function refuse(instance, decision)
   if is_anonymous(instance.options, decision) then
     kong.log.notice("anonymous, reason=", decision.reason, ", token=", decision.token_id or "-")
+    decision.response_headers = {}
     return
   end
-  -- Below 400 a login begins or ends.
-  log_refusal(decision.status < 400 and "answered" or "refused", decision)
+  log_refusal(decision.status < 400 and "answered" or "refused", decision)  -- below 400 a login begins or ends
   for name, value in pairs(decision.response_headers) do
     kong.response.set_header(name, value)
   end
