@@ -387,7 +387,7 @@ is(json([ at_once(10, ({ cert => 'client', token => 'opaque', path => '/kb' }) x
 is(introspected(), 0, 'what was learnt is remembered across the reload');
 is(scalar(asked('/jwks')), 0, 'the keys, too');
 for (1 .. 150) {
-    last if 2 == worker_pids();
+    last if 2 == (() = worker_pids());
     pause(0.05);
 }
 my %old = map { $_ => 1 } @old;
