@@ -122,7 +122,9 @@ sub by_command {
     my @words = ("$library/keybound", 'check', '--config', configuration($row->{engine}), '--token', '@' . write_file("$RUN/decisions.token", $row->{bearer}));
     push @words, '--cert', "$PKI/$row->{certificate}.crt" if defined $row->{certificate};
     my $path = "/command/$row->{engine}";
-    push @words, '--scheme', lc scheme($row), '--method', $row->{method} // 'GET', '--url', $row->{url} // "https://api.test$path";
+    # The client's, as --url is.
+    my $url = $row->{url} // 'https://api.test' . ($TABLE->{engines}{ $row->{engine} }{public_path_prefix} // '') . $path;
+    push @words, '--scheme', lc scheme($row), '--method', $row->{method} // 'GET', '--url', $url;
     my $ask = sub { command('', @words, map { ('--dpop', '@' . write_file("$RUN/decisions.proof", $_)) } @_) };
     my ($status, $out, $err) = $ask->(proofs($row, $path, sub { json(($ask->(@_))[1])->{dpop_nonce} }));
     my $said = eval { json($out) } or return { answer => "exit status $status: $err" };
