@@ -8,14 +8,18 @@ add_block_preprocessor(sub {
     my ($block) = @_;
     defined(my $options = $block->traces) or return;
     $block->set_value(engine => <<"EOL");
-        require("jit.v").on("$REPORT")
+        local report = require("jit.v")
+        report.on("$REPORT")
         kb = engine($options)
         function traces()
-            require("jit.v").off()
+            report.off()
             local file = assert(io.open("$REPORT"))
             ngx.print((file:read("*a")))
             file:close()
         end
+        -- By chance it would report itself.
+        jit.off(traces)
+        jit.off(report.off)
 EOL
     $block->set_value(tls => ($block->tls // '') . 'location = /traces { content_by_lua_block { traces() } }');
 });
