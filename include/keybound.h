@@ -359,11 +359,9 @@ typedef struct kb_http {
   uint32_t dpop_n;
   // 0
   uint32_t reserved;
-  // What `kb_check_spent()` gave when this very request was let through before: the same proof is then held against the time of then,
-  // whatever the upstream took before it redirected the request; absent: it was not
+  // What `kb_check_spent()` gave last when this very request was let through before: the same proof is then held against the time of its
+  // first use, whatever the upstream took before it redirected the request; absent: it gave nothing
   struct kb_str spent;
-  // When that was, Unix seconds: `kb_facts.now_s` of the first decision that gave it; 0 where `spent` is absent
-  int64_t passed_s;
 } kb_http;
 
 // The facts of one request. Set all of it to 0 first, then `struct_size`.
@@ -952,11 +950,11 @@ int32_t kb_check_response(const struct kb_check *check, struct kb_response *resp
 int32_t kb_check_detail(const struct kb_check *check,
                         struct kb_str *detail);
 
-// What names the proof that an allowed request used, for `kb_http.spent` should this very request be decided about again (internal
-// redirects).
+// What names the proof that an allowed request used, and when, for `kb_http.spent` should this very request be decided about again
+// (internal redirects).
 //
 // # Arguments
-// - `spent`: receives 32 octets, or absent: the request used no proof that a store noted
+// - `spent`: receives 40 octets, which mean nothing to others, or absent: the request used no proof that a store noted
 //
 // # Lifetimes
 // Valid until the check is freed.

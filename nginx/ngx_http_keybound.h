@@ -84,9 +84,8 @@ typedef struct {
     ngx_http_keybound_engine_t   *engine;
     kb_check                     *check;
     uint64_t                      number;      /* of the request among those of this worker */
-    uint8_t                       spent[32];   /* what names the proof that it used, since `passed` */
-    time_t                        passed;
-    time_t                        decided;     /* when the decision began */
+    size_t                        spent_len;   /* 0: it used no proof */
+    uint8_t                       spent[40];   /* kb_check_spent() */
     uint32_t                      step;
     uint32_t                      reason;
     uint32_t                      token_id;

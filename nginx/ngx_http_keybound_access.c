@@ -227,7 +227,6 @@ ngx_http_keybound_decide(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         return KB_E_NULL;
     }
 
-    ctx->decided = facts.now_s;
     rc = kb_engine_decide(ctx->engine->engine, &facts, &decision);
     ctx->check = decision.check;
     ctx->step = decision.step;
@@ -465,11 +464,9 @@ ngx_http_keybound_allow(ngx_http_request_t *r, ngx_http_keybound_ctx_t *ctx)
         return NGX_DECLINED;
     }
 
-    if (kb_check_spent(ctx->check, &value) == KB_OK && value.len == sizeof(ctx->spent)
-        && (ctx->passed == 0 || ngx_memcmp(ctx->spent, value.ptr, value.len) != 0))
-    {
+    if (kb_check_spent(ctx->check, &value) == KB_OK && value.ptr && value.len <= sizeof(ctx->spent)) {
         ngx_memcpy(ctx->spent, value.ptr, value.len);
-        ctx->passed = ctx->decided;
+        ctx->spent_len = value.len;
     }
 
     if (ngx_http_keybound_drop_proof(ctx) != NGX_OK) {

@@ -195,10 +195,9 @@ ngx_http_keybound_http(ngx_http_keybound_ctx_t *ctx, kb_http *http)
     http->request.ptr = (u_char *) &ngx_http_keybound_name;
     http->request.len = sizeof(ngx_http_keybound_name);
 
-    if (ctx->passed) {
+    if (ctx->spent_len) {
         http->spent.ptr = ctx->spent;
-        http->spent.len = sizeof(ctx->spent);
-        http->passed_s = ctx->passed;
+        http->spent.len = ctx->spent_len;
     }
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {

@@ -640,8 +640,8 @@ end
 
 
 --- Lets the request of an allowed check go on: with its claims, and its headers set or removed.
-local function allow(self, check, now)
-  local spent = self.takes_proofs and lib.kb_check_spent(check, str) == C.OK and string_of(str) or nil
+-- @tparam[opt] string spent of `kb_check_spent()`
+local function allow(self, check, spent)
   local result, values, response_headers, detail =
     take(check, self.flags ~= 0, self.has_request_headers, self.has_response_headers or self.has_detail)
   if self.flags ~= 0 then
@@ -658,7 +658,7 @@ local function allow(self, check, now)
     add_own(response_headers)
   end
   if values then
-    keep(values, spent, now)
+    keep(values, spent)
     for name, value in pairs(values) do
       if value then
         set_header(name, value)
@@ -673,7 +673,6 @@ end
 
 --- What is seldom: a decision that needs the authorization server or the store.
 local function access_by_steps(self)
-  local now = tonumber(facts.now_s)
   local check, refused, err = go_on(self)
   if refused then
     return refuse(self, refused)
@@ -681,7 +680,9 @@ local function access_by_steps(self)
   if not check then
     return fail(err)
   end
-  return allow(self, check, now)
+  -- Without a step no store has noted a proof.
+  local spent = self.takes_proofs and lib.kb_check_spent(check, str) == C.OK and string_of(str) or nil
+  return allow(self, check, spent)
 end
 
 
@@ -712,7 +713,7 @@ function _M:access()
       return strip_proof(self)
     end
     decision.check = nil
-    return allow(self, check, tonumber(facts.now_s))
+    return allow(self, check)
   end
   if step == STEP_RESPOND then
     return refuse(self, refused_at_once())

@@ -64,10 +64,10 @@ impl Granted {
         headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
     }
 
-    /// What names the proof that this request used, for [`super::Http::spent`] should the request be decided about again; `None` where no store
-    /// noted a proof of it.
-    pub fn spent(&self) -> Option<&[u8; 32]> {
-        self.changes.as_ref()?.spent.as_ref()
+    /// What names the proof that this request used, and when, for [`super::Http::spent`] should the request be decided about again; `None` where
+    /// no store noted a proof of it.
+    pub fn spent(&self) -> Option<&[u8]> {
+        self.changes.as_ref()?.spent.as_deref()
     }
 
     /// Headers for the client's response. A name may come more than once: all of them are sent.

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::http::HEADERS;
 use super::login::config::Logins;
 use super::proof::{self, Dpop};
 use super::respond::Headers;
@@ -590,27 +591,9 @@ impl<'a> Options<'a> {
     }
 
     fn headers(&self) -> Result<Headers, ConfigError> {
-        // Those of the connection, and those that mean something else already: they go before the request is decided about.
-        const REQUEST: [&str; 18] = [
-            "authorization",
-            "host",
-            "expect",
-            "cookie",
-            "keep-alive",
-            "proxy-connection",
-            "trailer",
-            "dpop",
-            "x-forwarded-proto",
-            "x-forwarded-host",
-            "x-forwarded-port",
-            "x-forwarded-prefix",
-            "origin",
-            "accept",
-            "refresh-token",
-            "sec-fetch-site",
-            "sec-fetch-mode",
-            "sec-fetch-dest",
-        ];
+        // Those of the connection, and those that a request is decided from: what is set from claims is removed before that.
+        const REQUEST: [&str; 6] = ["authorization", "host", "expect", "keep-alive", "proxy-connection", "trailer"];
+        let request: Vec<_> = REQUEST.into_iter().chain(HEADERS.map(|(name, _)| name)).collect();
         const RESPONSE: [&str; 12] = [
             "keep-alive",
             "proxy-connection",
@@ -626,7 +609,7 @@ impl<'a> Options<'a> {
             "cache-control",
         ];
         Ok(Headers {
-            upstream: self.claim_headers("upstream", &REQUEST)?,
+            upstream: self.claim_headers("upstream", &request)?,
             downstream: self.claim_headers("downstream", &RESPONSE)?,
             hide_credentials: self.boolean("hide_credentials")?,
         })

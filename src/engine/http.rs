@@ -45,6 +45,20 @@ pub struct Http<'a> {
     pub id: &'a [u8],
     /// What [`super::Granted::spent`] named when this very request was let through before; empty: nothing
     pub spent: &'a [u8],
-    /// When that was, Unix seconds
-    pub passed: i64,
 }
+
+/// The headers among these, and how several of one name become one. Several of what may come once become something that cannot be one.
+pub const HEADERS: [(&str, &str); 12] = [
+    ("cookie", "; "),
+    ("accept", ", "),
+    ("origin", ", "),
+    ("sec-fetch-site", ", "),
+    ("sec-fetch-mode", ", "),
+    ("sec-fetch-dest", ", "),
+    ("refresh-token", ", "),
+    ("dpop", ", "),
+    ("x-forwarded-proto", ", "),
+    ("x-forwarded-host", ", "),
+    ("x-forwarded-port", ", "),
+    ("x-forwarded-prefix", ", "),
+];

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 pub use call::{Call, CallStep};
 pub use check::{Check, Granted, Step};
 pub use config::{Config, ConfigError, OPTIONS, OptionDoc, document as configuration_document};
-pub use http::Http;
+pub use http::{HEADERS, Http};
 pub use public::Address;
 pub use servers::TlsProfile;
 pub use settings::Setting;
@@ -198,8 +198,8 @@ struct Passed {
     claims: Vec<u8>,
     /// The nonce that the client should use from now on
     nonce: Option<String>,
-    /// What the store knows its proof by
-    spent: Option<[u8; 32]>,
+    /// [`Taken::spent`]
+    spent: Option<Vec<u8>>,
     /// Nobody will notice if its proof comes again.
     is_unremembered: bool,
 }

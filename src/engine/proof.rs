@@ -130,9 +130,9 @@ impl Dpop {
             passed: None,
         };
         // However long its upstream took before it redirected the request: the proof that the request used stays its own.
-        if !http.spent.is_empty()
-            && let Ok(offered) = self.proofs.read(&Given { passed: Some(http.passed), ..given })
-            && shared.name_of_proof(&offered.name()) == http.spent
+        if let Some((name, when)) = http.spent.split_last_chunk()
+            && let Ok(offered) = self.proofs.read(&Given { passed: Some(i64::from_be_bytes(*when)), ..given })
+            && shared.name_of_proof(&offered.name()) == name
         {
             return Ok(offered);
         }
@@ -270,7 +270,7 @@ impl Engine {
             return Err(Refusal::new(reason, "while the authorization server or the store was asked"));
         }
         let nonce = if proved.is_ageing() { self.nonce(host.now()) } else { None };
-        let spent = (used == Use::First).then_some(name);
+        let spent = (used == Use::First).then(|| [&name[..], &proved.when().to_be_bytes()].concat());
         Ok(Taken { bound, nonce, spent, is_unremembered: used == Use::Ignored })
     }
 
@@ -310,8 +310,8 @@ pub(super) struct Taken {
     pub(super) bound: Bound,
     /// The nonce that the client should use from now on
     pub(super) nonce: Option<String>,
-    /// What the store knows it by
-    pub(super) spent: Option<[u8; 32]>,
+    /// What the store knows it by, and then the time that it was held against
+    pub(super) spent: Option<Vec<u8>>,
     /// Nobody will notice if the proof comes again.
     pub(super) is_unremembered: bool,
 }

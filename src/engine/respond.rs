@@ -142,8 +142,8 @@ pub(crate) struct Changes {
     pub(crate) request: Vec<(Box<str>, Option<String>)>,
     /// For the client
     pub(crate) response: Vec<(Box<str>, String)>,
-    /// What the store knows the request's proof by
-    pub(crate) spent: Option<[u8; 32]>,
+    /// What names the proof that the request used, and when
+    pub(crate) spent: Option<Vec<u8>>,
 }
 
 impl Changes {

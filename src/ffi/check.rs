@@ -368,11 +368,11 @@ pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb
     unsafe { read(check, detail, |check| Ok(kb_str::of_option(check.check.detail().map(str::as_bytes)))) }
 }
 
-/// What names the proof that an allowed request used, for `kb_http.spent` should this very request be decided about again (internal
-/// redirects).
+/// What names the proof that an allowed request used, and when, for `kb_http.spent` should this very request be decided about again
+/// (internal redirects).
 ///
 /// # Arguments
-/// - `spent`: receives 32 octets, or absent: the request used no proof that a store noted
+/// - `spent`: receives 40 octets, which mean nothing to others, or absent: the request used no proof that a store noted
 ///
 /// # Lifetimes
 /// Valid until the check is freed.
@@ -385,11 +385,7 @@ pub unsafe extern "C" fn kb_check_detail(check: *const kb_check, detail: *mut kb
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kb_check_spent(check: *const kb_check, spent: *mut kb_str) -> i32 {
     // SAFETY: the caller's.
-    unsafe {
-        read(check, spent, |check| {
-            check.granted().map(|granted| kb_str::of_option(granted.spent().map(<[u8; 32]>::as_slice)))
-        })
-    }
+    unsafe { read(check, spent, |check| check.granted().map(|granted| kb_str::of_option(granted.spent()))) }
 }
 
 /// The claims of an allowed token as JSON, exactly as its issuer gave them.

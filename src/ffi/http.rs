@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{KB_E_ARGUMENT, Versioned, kb_str};
-use crate::engine::Http;
+use crate::engine::{HEADERS, Http};
 
 /// A header.
 #[repr(C)]
@@ -70,11 +70,9 @@ pub struct kb_http {
     pub dpop_n: u32,
     /// 0
     pub reserved: u32,
-    /// What `kb_check_spent()` gave when this very request was let through before: the same proof is then held against the time of then,
-    /// whatever the upstream took before it redirected the request; absent: it was not
+    /// What `kb_check_spent()` gave last when this very request was let through before: the same proof is then held against the time of its
+    /// first use, whatever the upstream took before it redirected the request; absent: it gave nothing
     pub spent: kb_str,
-    /// When that was, Unix seconds: `kb_facts.now_s` of the first decision that gave it; 0 where `spent` is absent
-    pub passed_s: i64,
 }
 
 impl Versioned for kb_http {
@@ -92,28 +90,9 @@ pub(super) struct Facts<'a> {
     id: &'a [u8],
     dpop_count: u32,
     spent: &'a [u8],
-    passed: i64,
     /// Of [`HEADERS`]
     headers: [Cow<'a, [u8]>; HEADERS.len()],
 }
-
-/// The headers that are looked at, and how several of one name become one. Several of what may come once become something that cannot be one.
-const HEADERS: [(&[u8], &[u8]); 12] = [
-    (b"cookie", b"; "),
-    (b"accept", b", "),
-    (b"origin", b", "),
-    (b"sec-fetch-site", b", "),
-    (b"sec-fetch-mode", b", "),
-    (b"sec-fetch-dest", b", "),
-    (b"refresh-token", b", "),
-    (b"dpop", b", "),
-    (b"x-forwarded-proto", b", "),
-    (b"x-forwarded-host", b", "),
-    (b"x-forwarded-port", b", "),
-    (b"x-forwarded-prefix", b", "),
-];
-/// The place of `DPoP` in [`HEADERS`].
-const DPOP: usize = 7;
 
 /// # Safety
 /// The pointer has the given length, for as long as the result is used.
@@ -128,10 +107,13 @@ unsafe fn text<'a>(s: kb_str) -> Result<&'a [u8], i32> {
 
 /// Whether an upstream may take one name for the other: to CGI, and to many who came after it, `Refresh_Token` is `Refresh-Token`. What a
 /// trusted proxy says has one spelling: the other it may let through as its client sent it.
-fn is_name(given: &[u8], name: &[u8]) -> bool {
-    let is_forwarded = name.starts_with(b"x-forwarded-");
+fn is_name(given: &[u8], name: &str) -> bool {
+    let is_forwarded = name.starts_with("x-forwarded-");
     given.len() == name.len()
-        && given.iter().zip(name).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-' && !is_forwarded))
+        && given
+            .iter()
+            .zip(name.as_bytes())
+            .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-' && !is_forwarded))
 }
 
 impl<'a> Facts<'a> {
@@ -156,8 +138,7 @@ impl<'a> Facts<'a> {
         ];
         // One that forgot to count would not see a second proof.
         let is_miscounted = (http.dpop_n == 0) != http.dpop.ptr.is_null();
-        let has_passed = !http.spent.ptr.is_null();
-        if http.reserved != 0 || is_miscounted || has_passed != (http.passed_s != 0) || http.passed_s < 0 {
+        if http.reserved != 0 || is_miscounted {
             return Err(KB_E_ARGUMENT);
         }
         let mut dpop_count = http.dpop_n;
@@ -172,14 +153,14 @@ impl<'a> Facts<'a> {
             // SAFETY: the caller's, and not NULL.
             for header in unsafe { std::slice::from_raw_parts(http.headers, http.headers_n) } {
                 let (given, value) = (get(header.name)?, get(header.value)?);
-                for (place, (own, (_, separator))) in
-                    headers.iter_mut().zip(HEADERS).enumerate().filter(|(_, (_, (name, _)))| is_name(given, name))
+                for (own, (name, separator)) in
+                    headers.iter_mut().zip(HEADERS).filter(|(_, (name, _))| is_name(given, name))
                 {
-                    dpop_count = dpop_count.saturating_add(u32::from(place == DPOP));
+                    dpop_count = dpop_count.saturating_add(u32::from(name == "dpop"));
                     *own = if own.is_empty() {
                         Cow::Borrowed(value)
                     } else {
-                        Cow::Owned([own.as_ref(), separator, value].concat())
+                        Cow::Owned([own.as_ref(), separator.as_bytes(), value].concat())
                     };
                 }
             }
@@ -194,7 +175,6 @@ impl<'a> Facts<'a> {
             id: get(http.request)?,
             dpop_count,
             spent: get(http.spent)?,
-            passed: http.passed_s,
             headers,
         })
     }
@@ -236,7 +216,6 @@ impl<'a> Facts<'a> {
             forwarded_prefix,
             id: self.id,
             spent: self.spent,
-            passed: self.passed,
         }
     }
 }

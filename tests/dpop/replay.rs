@@ -385,19 +385,20 @@ fn the_very_same_request_may_use_its_proof_after_the_window() {
         let ask = Ask { id: "request-1", ..proved(&token, proof) };
         let first = world.ask(&engine, &ask);
         assert_eq!(first.reason, Reason::Allowed);
-        let spent = first.spent.expect("it was noted").to_vec();
-        let later = |later, passed| Ask { now: NOW + later, spent: spent.clone(), passed: NOW + passed, ..ask.clone() };
+        let spent = first.spent.clone().expect("it was noted");
+        let later = |later| Ask { now: NOW + later, spent: spent.clone(), ..ask.clone() };
         for seconds in [1, 60, 61, 67, 599] {
-            let again = world.ask(&engine, &later(seconds, 0));
-            assert_eq!((again.reason, again.spent), (Reason::Allowed, first.spent), "{seconds}");
+            let again = world.ask(&engine, &later(seconds));
+            assert_eq!((again.reason, &again.spent), (Reason::Allowed, &first.spent), "{seconds}");
             let untold = Ask { now: NOW + seconds, ..ask.clone() };
             let refused = if seconds <= 60 { Reason::Allowed } else { expected };
             assert_eq!(world.decide(&engine, &untold), refused, "{seconds}: that it passed is for the host to say");
         }
         // It is held against the time of then, and all else against now.
-        assert_eq!(world.decide(&engine, &later(62, 61)), expected);
-        assert_eq!(world.decide(&engine, &later(601, 0)), Reason::TokenExpired);
-        let other = Ask { id: "request-2", ..later(30, 0) };
+        let stale = [&spent[..32], &(NOW + 61).to_be_bytes()].concat();
+        assert_eq!(world.decide(&engine, &Ask { spent: stale, ..later(62) }), expected);
+        assert_eq!(world.decide(&engine, &later(601)), Reason::TokenExpired);
+        let other = Ask { id: "request-2", ..later(30) };
         assert_eq!(world.decide(&engine, &other), Reason::ProofReplayed);
     }
 }
@@ -408,21 +409,23 @@ fn that_a_request_passed_without_this_proof_counts_for_nothing() {
     let (key, engine) = (Key::new("ES256"), engine(|_| {}));
     let token = key.token();
     let ask = Ask { id: "request-1", ..proved(&token, key.proof(&token)) };
-    let spent_by = |engine: &_, ask: &Ask| World::new().ask(engine, ask).spent.expect("it was noted").to_vec();
+    let spent_by = |engine: &_, ask: &Ask| World::new().ask(engine, ask).spent.expect("it was noted");
     let own = spent_by(&engine, &ask);
     let another_store = self::engine(|c| c["store_secret"] = SECRET.replace('s', "z").into());
     let others = [
         spent_by(&engine, &proved(&token, key.proof(&token))),
         spent_by(&another_store, &ask),
-        own[..31].to_vec(),
+        own[..39].to_vec(),
+        own[1..].to_vec(),
+        own[32..].to_vec(),
         [&own[..], &[0]].concat(),
-        vec![0; 32],
+        vec![0; 40],
         Vec::new(),
     ];
     for (spent, expected) in
         others.into_iter().map(|spent| (spent, Reason::ProofExpired)).chain([(own, Reason::Allowed)])
     {
-        let late = Ask { now: NOW + 70, spent, passed: NOW, ..ask.clone() };
+        let late = Ask { now: NOW + 70, spent, ..ask.clone() };
         assert_eq!(World::new().decide(&engine, &late), expected, "{:?}", late.spent);
     }
     // What nobody noted has no name.

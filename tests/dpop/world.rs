@@ -38,7 +38,6 @@ pub struct Ask {
     pub early_data: bool,
     pub id: &'static str,
     pub spent: Vec<u8>,
-    pub passed: i64,
 }
 
 /// `GET https://api.test/data`, without credentials.
@@ -58,7 +57,6 @@ pub fn bare() -> Ask {
         early_data: false,
         id: "",
         spent: Vec::new(),
-        passed: 0,
     }
 }
 
@@ -88,7 +86,7 @@ pub struct Seen {
     pub upstream: Vec<(String, Option<String>)>,
     pub claims: Value,
     /// What names its proof
-    pub spent: Option<[u8; 32]>,
+    pub spent: Option<Vec<u8>>,
     /// What was asked of the store and of the server, in this order.
     pub stored: Vec<Store>,
     pub fetched: Vec<Fetch>,
@@ -167,7 +165,6 @@ impl World {
             forwarded_prefix: prefix,
             id: ask.id.as_bytes(),
             spent: &ask.spent,
-            passed: ask.passed,
             ..Http::default()
         };
         engine.begin(&Request {
@@ -261,7 +258,7 @@ fn seen(check: &Check, stored: Vec<Store>, fetched: Vec<Fetch>) -> Seen {
             seen.headers = granted.response_headers().map(|(name, value)| own(name, value)).collect();
             seen.upstream = granted.headers().map(|(n, value)| (n.to_owned(), value.map(str::to_owned))).collect();
             seen.claims = serde_json::from_slice(granted.claims()).expect("claims");
-            seen.spent = granted.spent().copied();
+            seen.spent = granted.spent().map(<[u8]>::to_vec);
         }
         Step::Respond(response) => {
             assert_eq!(response.reason, seen.reason);

@@ -67,7 +67,6 @@ typedef struct kb_http {
   uint32_t dpop_n;
   uint32_t reserved;
   struct kb_str spent;
-  int64_t passed_s;
 } kb_http;
 typedef struct kb_facts {
   size_t struct_size;

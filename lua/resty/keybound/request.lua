@@ -208,13 +208,12 @@ local function kept_of(name)
 end
 
 
---- Remembers of the current request, which is let through, the proof that it used, since when, and the credentials that
--- are about to be changed. nginx may redirect it internally (try_files, index, error_page), and then it is decided
--- about anew, by what its client sent.
+--- Remembers of the current request, which is let through, the proof that it used, and the credentials that are about
+-- to be changed. nginx may redirect it internally (try_files, index, error_page), and then it is decided about anew,
+-- by what its client sent.
 -- @tparam table changes by name
 -- @tparam[opt] string spent of `kb_check_spent()`
--- @tparam number now of the decision
-function _M.keep(changes, spent, now)
+function _M.keep(changes, spent)
   local headers
   for _, name in ipairs(CREDENTIALS) do
     if changes[name] ~= nil then
@@ -226,13 +225,9 @@ function _M.keep(changes, spent, now)
     return
   end
   local name = name_of_request()
-  local before, passed = kept_of(name), spent and now
-  if before and before.spent and (not spent or spent == before.spent) then
-    spent, passed = before.spent, before.passed
-  end
-  local handle = {}
+  local before, handle = kept_of(name), {}
   handles[name], ngx.ctx.keybound_request = handle, handle
-  kept[handle] = { headers = headers or {}, spent = spent, passed = passed }
+  kept[handle] = { headers = headers or {}, spent = spent or before and before.spent }
 end
 
 
@@ -390,10 +385,7 @@ local function fill_for_proof(http, all, r)
   local own, name = name_of_worker(), name_of_request()
   set_string(http.request, "request", own and own .. name)
   local before = kept_of(name)
-  if before and before.spent then
-    set_string(http.spent, "spent", before.spent)
-    http.passed_s = before.passed
-  end
+  set_string(http.spent, "spent", before and before.spent)
   set_headers(http, r)
 end
 

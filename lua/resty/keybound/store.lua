@@ -37,7 +37,6 @@ local REDIS_PAUSE = 1
 -- Ends of messages about a connection that died.
 local DEAD = { "closed$", "reset by peer$", "broken pipe$" }
 
-
 local _M = { MIN_DICT_SIZE = MIN_DICT_SIZE }
 
 

@@ -62,6 +62,8 @@ pub(crate) struct Offered {
     until: i64,
     /// Whether its nonce should be replaced soon.
     is_ageing: bool,
+    /// The time that it was held against, Unix seconds
+    when: i64,
     /// Whether this very request used it before
     has_passed: bool,
 }
@@ -114,6 +116,7 @@ impl Proofs {
             jti: claims.jti.into(),
             until,
             is_ageing: made.is_some() && until.saturating_sub(given.now) <= self.lifetime.div_euclid(2),
+            when,
             has_passed: given.passed.is_some(),
         })
     }
@@ -266,6 +269,11 @@ impl Proved<'_> {
     /// [`Offered::name`]
     pub(crate) fn name(&self) -> [&[u8]; 2] {
         self.0.name()
+    }
+
+    /// The time that it was held against, Unix seconds.
+    pub(crate) fn when(&self) -> i64 {
+        self.0.when
     }
 
     /// For how long it is accepted, in seconds.
