@@ -1560,12 +1560,12 @@ test_http_proof(void)
     members[0] = &http.scheme;
     members[1] = &http.peer;
     members[2] = &http.request;
-    members[3] = &http.forwarded_proto;
-    members[4] = &http.forwarded_host;
-    members[5] = &http.forwarded_port;
-    members[6] = &http.forwarded_prefix;
-    members[7] = &http.dpop;
-    members[8] = &http.spent;
+    members[3] = &http.spent;
+    members[4] = &http.forwarded_proto;
+    members[5] = &http.forwarded_host;
+    members[6] = &http.forwarded_port;
+    members[7] = &http.forwarded_prefix;
+    members[8] = &http.dpop;
 
     for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
         kb_str  before = *members[i];
@@ -1640,11 +1640,9 @@ test_http_proof(void)
 
     /* Either these or the members, and their number. */
 
-    members[7] = &http.dpop;
-
-    for (i = 3; i < sizeof(members) / sizeof(members[0]); i++) {
+    for (i = 4; i < sizeof(members) / sizeof(members[0]); i++) {
         *members[i] = str_of("");
-        http.dpop_n = i == 7;
+        http.dpop_n = i == 8;
         check_invalid_with(behind, &facts, KB_E_ARGUMENT);
         *members[i] = str_of(NULL);
     }
